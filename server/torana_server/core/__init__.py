@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, clock, ids, values, limits. Standard library only."""
