@@ -16,7 +16,8 @@ ToranaError
 ├── UnavailableError             the server or its store cannot answer now; the outcome may be unknown
 ├── ResourceError (ValueError)   a reference or a live resource failed
 ├── StepError                    a step failed for a reason the engine knows (`INPUT_NOT_FOUND` …)
-└── VaultError                   the vault cannot be opened or a record does not authenticate
+├── VaultError                   the vault cannot be opened or a record does not authenticate
+└── StaleAppendError             an append lost its ownership; never reaches a caller
 
 Each error has a `Reason`, which is what programs match on; messages are for people and say what to do.
 `torana.v1.ErrorReason` mirrors `Reason` (a test holds them equal); `rpc/status.py` gives each its code.
@@ -187,10 +188,23 @@ class StepError(ToranaError):
 
     default_reason = Reason.STEP_FAILED
 
-    def __init__(self, message: str, *, reason: Reason | None = None, retryable: bool = False, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        retryable: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, reason=reason, metadata=metadata)
         self.retryable = retryable
 
 
 class VaultError(ToranaError):
     default_reason = Reason.VAULT_SEALED
+
+
+class StaleAppendError(ToranaError):
+    """This process no longer owns the execution, or appended from an old state. Internal: never reaches a caller."""
+
+    default_reason = Reason.INTERNAL

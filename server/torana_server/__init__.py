@@ -1,0 +1,1 @@
+"""Torana: durable workflows over named, pooled resources, streamed over gRPC."""

@@ -1,0 +1,1 @@
+"""One driver each: what implements the ports."""

@@ -1,0 +1,1 @@
+"""In memory: journal and secrets that do not survive the process."""

@@ -1,0 +1,1 @@
+"""SQLite (apsw): journal and secrets."""

@@ -1,0 +1,1 @@
+"""The byte form of events: torana.v1.ExecutionEvent."""

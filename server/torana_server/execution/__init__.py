@@ -1,0 +1,1 @@
+"""Executions: events, state, scheduling, the engine that drives them and the feed that streams them."""

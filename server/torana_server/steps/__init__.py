@@ -1,0 +1,1 @@
+"""Step types and the runner that executes attempts."""
