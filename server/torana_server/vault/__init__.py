@@ -1,1 +1,61 @@
-""""""
+"""The vault: credentials, encrypted at rest, read by the resources and by nobody else."""
+
+from torana_server.vault.envelope import Binding, TenantKey, seal, unseal
+from torana_server.vault.hardening import Hardening, harden_process
+from torana_server.vault.key_sources import (
+    KEYS_VARIABLE,
+    KeyFile,
+    generated_key_file,
+    keyring_from_environment,
+    keyring_from_file,
+)
+from torana_server.vault.keyring import Keyring, KeyWrapper, LocalKey, require_operator_key
+from torana_server.vault.memory import MemorySecretStore
+from torana_server.vault.open_vault import Rotation
+from torana_server.vault.ports import (
+    Action,
+    AuditRecord,
+    NewVersion,
+    Outcome,
+    SecretInfo,
+    SecretRow,
+    SecretStore,
+    TenantKeyRow,
+)
+from torana_server.vault.redaction import Redactor
+from torana_server.vault.secret import REDACTED, Secret
+from torana_server.vault.values import encode_value
+from torana_server.vault.vault import SecretManager
+
+__all__ = [
+    "KEYS_VARIABLE",
+    "REDACTED",
+    "Action",
+    "AuditRecord",
+    "Binding",
+    "Hardening",
+    "KeyFile",
+    "KeyWrapper",
+    "Keyring",
+    "LocalKey",
+    "MemorySecretStore",
+    "NewVersion",
+    "Outcome",
+    "Redactor",
+    "Rotation",
+    "Secret",
+    "SecretInfo",
+    "SecretManager",
+    "SecretRow",
+    "SecretStore",
+    "TenantKey",
+    "TenantKeyRow",
+    "encode_value",
+    "generated_key_file",
+    "harden_process",
+    "keyring_from_environment",
+    "keyring_from_file",
+    "require_operator_key",
+    "seal",
+    "unseal",
+]
