@@ -29,7 +29,7 @@ from torana.v1 import execution_pb2 as torana_dot_v1_dot_execution__pb2
 from torana.v1 import stream_pb2 as torana_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!torana/v1/execution_service.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15torana/v1/event.proto\x1a\x19torana/v1/execution.proto\x1a\x16torana/v1/stream.proto\"A\n\x0b\x45ventFilter\x12#\n\x05kinds\x18\x01 \x03(\x0e\x32\x14.torana.v1.EventKind\x12\r\n\x05steps\x18\x02 \x03(\t\"\xb4\x01\n\x0e\x45xecuteRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12&\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x16.torana.v1.EventFilter\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x0f\x45xecuteResponse\x12%\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x16.torana.v1.StreamFrame\"D\n\x15StartExecutionRequest\x12+\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequest\"S\n\x16StartExecutionResponse\x12\'\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.Execution\x12\x10\n\x08\x61ttached\x18\x02 \x01(\x08\"\xa1\x01\n\x15WatchExecutionRequest\x12\x11\n\texecution\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12&\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x16.torana.v1.EventFilter\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x16WatchExecutionResponse\x12%\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x16.torana.v1.StreamFrame\"\x94\x01\n\x16WatchExecutionsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12#\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.torana.v1.EventKind\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa8\x01\n\x17WatchExecutionsResponse\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.torana.v1.ExecutionEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12!\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.torana.v1.StreamEnd\x12/\n\x0bserver_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"(\n\x13GetExecutionRequest\x12\x11\n\texecution\x18\x01 \x01(\t\"?\n\x14GetExecutionResponse\x12\'\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.Execution\"N\n\x15ListExecutionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\"[\n\x16ListExecutionsResponse\x12(\n\nexecutions\x18\x01 \x03(\x0b\x32\x14.torana.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x16\x43\x61ncelExecutionRequest\x12\x11\n\texecution\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"B\n\x17\x43\x61ncelExecutionResponse\x12\'\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.Execution\"C\n\x15RetryExecutionRequest\x12\x11\n\texecution\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"A\n\x16RetryExecutionResponse\x12\'\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.Execution2\xbb\x05\n\x10\x45xecutionService\x12\x42\n\x07\x45xecute\x12\x19.torana.v1.ExecuteRequest\x1a\x1a.torana.v1.ExecuteResponse0\x01\x12U\n\x0eStartExecution\x12 .torana.v1.StartExecutionRequest\x1a!.torana.v1.StartExecutionResponse\x12W\n\x0eWatchExecution\x12 .torana.v1.WatchExecutionRequest\x1a!.torana.v1.WatchExecutionResponse0\x01\x12Z\n\x0fWatchExecutions\x12!.torana.v1.WatchExecutionsRequest\x1a\".torana.v1.WatchExecutionsResponse0\x01\x12O\n\x0cGetExecution\x12\x1e.torana.v1.GetExecutionRequest\x1a\x1f.torana.v1.GetExecutionResponse\x12U\n\x0eListExecutions\x12 .torana.v1.ListExecutionsRequest\x1a!.torana.v1.ListExecutionsResponse\x12X\n\x0f\x43\x61ncelExecution\x12!.torana.v1.CancelExecutionRequest\x1a\".torana.v1.CancelExecutionResponse\x12U\n\x0eRetryExecution\x12 .torana.v1.RetryExecutionRequest\x1a!.torana.v1.RetryExecutionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!torana/v1/execution_service.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15torana/v1/event.proto\x1a\x19torana/v1/execution.proto\x1a\x16torana/v1/stream.proto\"O\n\x0b\x45ventFilter\x12*\n\x05kinds\x18\x01 \x03(\x0e\x32\x14.torana.v1.EventKindR\x05kinds\x12\x14\n\x05steps\x18\x02 \x03(\tR\x05steps\"\xe7\x01\n\x0e\x45xecuteRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequestR\x07request\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12.\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x16.torana.v1.EventFilterR\x06\x66ilter\x12H\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\"?\n\x0f\x45xecuteResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x16.torana.v1.StreamFrameR\x05\x66rame\"M\n\x15StartExecutionRequest\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequestR\x07request\"h\n\x16StartExecutionResponse\x12\x32\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.ExecutionR\texecution\x12\x1a\n\x08\x61ttached\x18\x02 \x01(\x08R\x08\x61ttached\"\xd6\x01\n\x15WatchExecutionRequest\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12.\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x16.torana.v1.EventFilterR\x06\x66ilter\x12H\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\"F\n\x16WatchExecutionResponse\x12,\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x16.torana.v1.StreamFrameR\x05\x66rame\"\xbe\x01\n\x16WatchExecutionsRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x16\n\x06\x66ilter\x18\x02 \x01(\tR\x06\x66ilter\x12*\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.torana.v1.EventKindR\x05kinds\x12H\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\"\xc9\x01\n\x17WatchExecutionsResponse\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.torana.v1.ExecutionEventR\x06\x65vents\x12\x16\n\x06\x63ursor\x18\x02 \x01(\tR\x06\x63ursor\x12&\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x14.torana.v1.StreamEndR\x03\x65nd\x12;\n\x0bserver_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"3\n\x13GetExecutionRequest\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\"J\n\x14GetExecutionResponse\x12\x32\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.ExecutionR\texecution\"k\n\x15ListExecutionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n\x06\x66ilter\x18\x03 \x01(\tR\x06\x66ilter\"v\n\x16ListExecutionsResponse\x12\x34\n\nexecutions\x18\x01 \x03(\x0b\x32\x14.torana.v1.ExecutionR\nexecutions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n\x16\x43\x61ncelExecutionRequest\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"M\n\x17\x43\x61ncelExecutionResponse\x12\x32\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.ExecutionR\texecution\"^\n\x15RetryExecutionRequest\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\'\n\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"L\n\x16RetryExecutionResponse\x12\x32\n\texecution\x18\x01 \x01(\x0b\x32\x14.torana.v1.ExecutionR\texecution2\xbb\x05\n\x10\x45xecutionService\x12\x42\n\x07\x45xecute\x12\x19.torana.v1.ExecuteRequest\x1a\x1a.torana.v1.ExecuteResponse0\x01\x12U\n\x0eStartExecution\x12 .torana.v1.StartExecutionRequest\x1a!.torana.v1.StartExecutionResponse\x12W\n\x0eWatchExecution\x12 .torana.v1.WatchExecutionRequest\x1a!.torana.v1.WatchExecutionResponse0\x01\x12Z\n\x0fWatchExecutions\x12!.torana.v1.WatchExecutionsRequest\x1a\".torana.v1.WatchExecutionsResponse0\x01\x12O\n\x0cGetExecution\x12\x1e.torana.v1.GetExecutionRequest\x1a\x1f.torana.v1.GetExecutionResponse\x12U\n\x0eListExecutions\x12 .torana.v1.ListExecutionsRequest\x1a!.torana.v1.ListExecutionsResponse\x12X\n\x0f\x43\x61ncelExecution\x12!.torana.v1.CancelExecutionRequest\x1a\".torana.v1.CancelExecutionResponse\x12U\n\x0eRetryExecution\x12 .torana.v1.RetryExecutionRequest\x1a!.torana.v1.RetryExecutionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,39 +37,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'torana.v1.execution_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENTFILTER']._serialized_start=187
-  _globals['_EVENTFILTER']._serialized_end=252
-  _globals['_EXECUTEREQUEST']._serialized_start=255
-  _globals['_EXECUTEREQUEST']._serialized_end=435
-  _globals['_EXECUTERESPONSE']._serialized_start=437
-  _globals['_EXECUTERESPONSE']._serialized_end=493
-  _globals['_STARTEXECUTIONREQUEST']._serialized_start=495
-  _globals['_STARTEXECUTIONREQUEST']._serialized_end=563
-  _globals['_STARTEXECUTIONRESPONSE']._serialized_start=565
-  _globals['_STARTEXECUTIONRESPONSE']._serialized_end=648
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=651
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=812
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=814
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=877
-  _globals['_WATCHEXECUTIONSREQUEST']._serialized_start=880
-  _globals['_WATCHEXECUTIONSREQUEST']._serialized_end=1028
-  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_start=1031
-  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_end=1199
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=1201
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=1241
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=1243
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1306
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1308
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1386
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1388
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1479
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1481
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1540
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1542
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1608
-  _globals['_RETRYEXECUTIONREQUEST']._serialized_start=1610
-  _globals['_RETRYEXECUTIONREQUEST']._serialized_end=1677
-  _globals['_RETRYEXECUTIONRESPONSE']._serialized_start=1679
-  _globals['_RETRYEXECUTIONRESPONSE']._serialized_end=1744
-  _globals['_EXECUTIONSERVICE']._serialized_start=1747
-  _globals['_EXECUTIONSERVICE']._serialized_end=2446
+  _globals['_EVENTFILTER']._serialized_end=266
+  _globals['_EXECUTEREQUEST']._serialized_start=269
+  _globals['_EXECUTEREQUEST']._serialized_end=500
+  _globals['_EXECUTERESPONSE']._serialized_start=502
+  _globals['_EXECUTERESPONSE']._serialized_end=565
+  _globals['_STARTEXECUTIONREQUEST']._serialized_start=567
+  _globals['_STARTEXECUTIONREQUEST']._serialized_end=644
+  _globals['_STARTEXECUTIONRESPONSE']._serialized_start=646
+  _globals['_STARTEXECUTIONRESPONSE']._serialized_end=750
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=753
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=967
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=969
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=1039
+  _globals['_WATCHEXECUTIONSREQUEST']._serialized_start=1042
+  _globals['_WATCHEXECUTIONSREQUEST']._serialized_end=1232
+  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_start=1235
+  _globals['_WATCHEXECUTIONSRESPONSE']._serialized_end=1436
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=1438
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=1489
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=1491
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=1565
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1567
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1674
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1676
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1794
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=1796
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=1874
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=1876
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=1953
+  _globals['_RETRYEXECUTIONREQUEST']._serialized_start=1955
+  _globals['_RETRYEXECUTIONREQUEST']._serialized_end=2049
+  _globals['_RETRYEXECUTIONRESPONSE']._serialized_start=2051
+  _globals['_RETRYEXECUTIONRESPONSE']._serialized_end=2127
+  _globals['_EXECUTIONSERVICE']._serialized_start=2130
+  _globals['_EXECUTIONSERVICE']._serialized_end=2829
 # @@protoc_insertion_point(module_scope)

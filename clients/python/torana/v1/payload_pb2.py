@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17torana/v1/payload.proto\x12\ttorana.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xd3\x01\n\x07Payload\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12(\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x18.torana.v1.BlobReferenceH\x00\x12,\n\x05types\x18\x04 \x03(\x0b\x32\x1d.torana.v1.Payload.TypesEntry\x1a,\n\nTypesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontent\"3\n\rBlobReference\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17torana/v1/payload.proto\x12\ttorana.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xf9\x01\n\x07Payload\x12\x14\n\x04json\x18\x01 \x01(\tH\x00R\x04json\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00R\x05value\x12.\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x18.torana.v1.BlobReferenceH\x00R\x04\x62lob\x12\x33\n\x05types\x18\x04 \x03(\x0b\x32\x1d.torana.v1.Payload.TypesEntryR\x05types\x1a\x38\n\nTypesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\t\n\x07\x63ontent\"F\n\rBlobReference\x12\x16\n\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYLOAD_TYPESENTRY']._loaded_options = None
   _globals['_PAYLOAD_TYPESENTRY']._serialized_options = b'8\001'
   _globals['_PAYLOAD']._serialized_start=69
-  _globals['_PAYLOAD']._serialized_end=280
-  _globals['_PAYLOAD_TYPESENTRY']._serialized_start=225
-  _globals['_PAYLOAD_TYPESENTRY']._serialized_end=269
-  _globals['_BLOBREFERENCE']._serialized_start=282
-  _globals['_BLOBREFERENCE']._serialized_end=333
+  _globals['_PAYLOAD']._serialized_end=318
+  _globals['_PAYLOAD_TYPESENTRY']._serialized_start=251
+  _globals['_PAYLOAD_TYPESENTRY']._serialized_end=307
+  _globals['_BLOBREFERENCE']._serialized_start=320
+  _globals['_BLOBREFERENCE']._serialized_end=390
 # @@protoc_insertion_point(module_scope)

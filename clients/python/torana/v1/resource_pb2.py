@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18torana/v1/resource.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n\x11ResourceReference\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\'\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0f\x63redentials_ref\x18\x03 \x01(\t\x12\x17\n\x0f\x63redentials_key\x18\x04 \x01(\t\x12\x13\n\x0bregister_as\x18\x05 \x01(\t\x12\x38\n\x15health_check_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\x0fResourceBinding\x12\x31\n\treference\x18\x01 \x01(\x0b\x32\x1c.torana.v1.ResourceReferenceH\x00\x12\x10\n\x06shared\x18\x02 \x01(\tH\x00\x42\t\n\x07\x62inding\"\xef\x02\n\x08Resource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.torana.v1.ResourceState\x12\x0e\n\x06leases\x18\x05 \x01(\x05\x12\x30\n\rcheck_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\ncheck_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12+\n\x04pool\x18\t \x03(\x0b\x32\x1d.torana.v1.Resource.PoolEntry\x12\x17\n\x0f\x63redentials_ref\x18\n \x01(\t\x12\x10\n\x08reserved\x18\x0b \x01(\x08\x1a+\n\tPoolEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"H\n\x0cResourceType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rconfig_schema\x18\x03 \x01(\t*\x9f\x01\n\rResourceState\x12\x1e\n\x1aRESOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESOURCE_STATE_IDLE\x10\x01\x12\x1a\n\x16RESOURCE_STATE_HEALTHY\x10\x02\x12\x1c\n\x18RESOURCE_STATE_UNHEALTHY\x10\x03\x12\x1b\n\x17RESOURCE_STATE_DRAINING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18torana/v1/resource.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n\x11ResourceReference\x12\x12\n\x04type\x18\x01 \x01(\tR\x04type\x12/\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x06\x63onfig\x12\'\n\x0f\x63redentials_ref\x18\x03 \x01(\tR\x0e\x63redentialsRef\x12\'\n\x0f\x63redentials_key\x18\x04 \x01(\tR\x0e\x63redentialsKey\x12\x1f\n\x0bregister_as\x18\x05 \x01(\tR\nregisterAs\x12M\n\x15health_check_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x13healthCheckInterval\"t\n\x0fResourceBinding\x12<\n\treference\x18\x01 \x01(\x0b\x32\x1c.torana.v1.ResourceReferenceH\x00R\treference\x12\x18\n\x06shared\x18\x02 \x01(\tH\x00R\x06sharedB\t\n\x07\x62inding\"\xe7\x03\n\x08Resource\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x18.torana.v1.ResourceStateR\x05state\x12\x16\n\x06leases\x18\x05 \x01(\x05R\x06leases\x12>\n\rcheck_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0c\x63heckLatency\x12\x39\n\ncheck_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckTime\x12\x1d\n\nlast_error\x18\x08 \x01(\tR\tlastError\x12\x31\n\x04pool\x18\t \x03(\x0b\x32\x1d.torana.v1.Resource.PoolEntryR\x04pool\x12\'\n\x0f\x63redentials_ref\x18\n \x01(\tR\x0e\x63redentialsRef\x12\x1a\n\x08reserved\x18\x0b \x01(\x08R\x08reserved\x1a\x37\n\tPoolEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"i\n\x0cResourceType\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12#\n\rconfig_schema\x18\x03 \x01(\tR\x0c\x63onfigSchema*\x9f\x01\n\rResourceState\x12\x1e\n\x1aRESOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESOURCE_STATE_IDLE\x10\x01\x12\x1a\n\x16RESOURCE_STATE_HEALTHY\x10\x02\x12\x1c\n\x18RESOURCE_STATE_UNHEALTHY\x10\x03\x12\x1b\n\x17RESOURCE_STATE_DRAINING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESOURCE_POOLENTRY']._loaded_options = None
   _globals['_RESOURCE_POOLENTRY']._serialized_options = b'8\001'
-  _globals['_RESOURCESTATE']._serialized_start=884
-  _globals['_RESOURCESTATE']._serialized_end=1043
+  _globals['_RESOURCESTATE']._serialized_start=1135
+  _globals['_RESOURCESTATE']._serialized_end=1294
   _globals['_RESOURCEREFERENCE']._serialized_start=135
-  _globals['_RESOURCEREFERENCE']._serialized_end=338
-  _globals['_RESOURCEBINDING']._serialized_start=340
-  _globals['_RESOURCEBINDING']._serialized_end=437
-  _globals['_RESOURCE']._serialized_start=440
-  _globals['_RESOURCE']._serialized_end=807
-  _globals['_RESOURCE_POOLENTRY']._serialized_start=764
-  _globals['_RESOURCE_POOLENTRY']._serialized_end=807
-  _globals['_RESOURCETYPE']._serialized_start=809
-  _globals['_RESOURCETYPE']._serialized_end=881
+  _globals['_RESOURCEREFERENCE']._serialized_end=417
+  _globals['_RESOURCEBINDING']._serialized_start=419
+  _globals['_RESOURCEBINDING']._serialized_end=535
+  _globals['_RESOURCE']._serialized_start=538
+  _globals['_RESOURCE']._serialized_end=1025
+  _globals['_RESOURCE_POOLENTRY']._serialized_start=970
+  _globals['_RESOURCE_POOLENTRY']._serialized_end=1025
+  _globals['_RESOURCETYPE']._serialized_start=1027
+  _globals['_RESOURCETYPE']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)

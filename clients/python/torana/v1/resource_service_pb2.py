@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from torana.v1 import resource_pb2 as torana_dot_v1_dot_resource__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n torana/v1/resource_service.proto\x12\ttorana.v1\x1a\x18torana/v1/resource.proto\"=\n\x14ListResourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListResourcesResponse\x12&\n\tresources\x18\x01 \x03(\x0b\x32\x13.torana.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetResourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13GetResourceResponse\x12%\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.Resource\"$\n\x14\x43heckResourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15\x43heckResourceResponse\x12%\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.Resource\"$\n\x14\x44rainResourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15\x44rainResourceResponse\x12%\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.Resource\"A\n\x18ListResourceTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x19ListResourceTypesResponse\x12/\n\x0eresource_types\x18\x01 \x03(\x0b\x32\x17.torana.v1.ResourceType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xbb\x03\n\x0fResourceService\x12R\n\rListResources\x12\x1f.torana.v1.ListResourcesRequest\x1a .torana.v1.ListResourcesResponse\x12L\n\x0bGetResource\x12\x1d.torana.v1.GetResourceRequest\x1a\x1e.torana.v1.GetResourceResponse\x12R\n\rCheckResource\x12\x1f.torana.v1.CheckResourceRequest\x1a .torana.v1.CheckResourceResponse\x12R\n\rDrainResource\x12\x1f.torana.v1.DrainResourceRequest\x1a .torana.v1.DrainResourceResponse\x12^\n\x11ListResourceTypes\x12#.torana.v1.ListResourceTypesRequest\x1a$.torana.v1.ListResourceTypesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n torana/v1/resource_service.proto\x12\ttorana.v1\x1a\x18torana/v1/resource.proto\"R\n\x14ListResourcesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"r\n\x15ListResourcesResponse\x12\x31\n\tresources\x18\x01 \x03(\x0b\x32\x13.torana.v1.ResourceR\tresources\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"(\n\x12GetResourceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"F\n\x13GetResourceResponse\x12/\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.ResourceR\x08resource\"*\n\x14\x43heckResourceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"H\n\x15\x43heckResourceResponse\x12/\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.ResourceR\x08resource\"*\n\x14\x44rainResourceRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"H\n\x15\x44rainResourceResponse\x12/\n\x08resource\x18\x01 \x01(\x0b\x32\x13.torana.v1.ResourceR\x08resource\"V\n\x18ListResourceTypesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x83\x01\n\x19ListResourceTypesResponse\x12>\n\x0eresource_types\x18\x01 \x03(\x0b\x32\x17.torana.v1.ResourceTypeR\rresourceTypes\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xbb\x03\n\x0fResourceService\x12R\n\rListResources\x12\x1f.torana.v1.ListResourcesRequest\x1a .torana.v1.ListResourcesResponse\x12L\n\x0bGetResource\x12\x1d.torana.v1.GetResourceRequest\x1a\x1e.torana.v1.GetResourceResponse\x12R\n\rCheckResource\x12\x1f.torana.v1.CheckResourceRequest\x1a .torana.v1.CheckResourceResponse\x12R\n\rDrainResource\x12\x1f.torana.v1.DrainResourceRequest\x1a .torana.v1.DrainResourceResponse\x12^\n\x11ListResourceTypes\x12#.torana.v1.ListResourceTypesRequest\x1a$.torana.v1.ListResourceTypesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'torana.v1.resource_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTRESOURCESREQUEST']._serialized_start=73
-  _globals['_LISTRESOURCESREQUEST']._serialized_end=134
-  _globals['_LISTRESOURCESRESPONSE']._serialized_start=136
-  _globals['_LISTRESOURCESRESPONSE']._serialized_end=224
-  _globals['_GETRESOURCEREQUEST']._serialized_start=226
-  _globals['_GETRESOURCEREQUEST']._serialized_end=260
-  _globals['_GETRESOURCERESPONSE']._serialized_start=262
-  _globals['_GETRESOURCERESPONSE']._serialized_end=322
-  _globals['_CHECKRESOURCEREQUEST']._serialized_start=324
-  _globals['_CHECKRESOURCEREQUEST']._serialized_end=360
-  _globals['_CHECKRESOURCERESPONSE']._serialized_start=362
-  _globals['_CHECKRESOURCERESPONSE']._serialized_end=424
-  _globals['_DRAINRESOURCEREQUEST']._serialized_start=426
-  _globals['_DRAINRESOURCEREQUEST']._serialized_end=462
-  _globals['_DRAINRESOURCERESPONSE']._serialized_start=464
-  _globals['_DRAINRESOURCERESPONSE']._serialized_end=526
-  _globals['_LISTRESOURCETYPESREQUEST']._serialized_start=528
-  _globals['_LISTRESOURCETYPESREQUEST']._serialized_end=593
-  _globals['_LISTRESOURCETYPESRESPONSE']._serialized_start=595
-  _globals['_LISTRESOURCETYPESRESPONSE']._serialized_end=696
-  _globals['_RESOURCESERVICE']._serialized_start=699
-  _globals['_RESOURCESERVICE']._serialized_end=1142
+  _globals['_LISTRESOURCESREQUEST']._serialized_end=155
+  _globals['_LISTRESOURCESRESPONSE']._serialized_start=157
+  _globals['_LISTRESOURCESRESPONSE']._serialized_end=271
+  _globals['_GETRESOURCEREQUEST']._serialized_start=273
+  _globals['_GETRESOURCEREQUEST']._serialized_end=313
+  _globals['_GETRESOURCERESPONSE']._serialized_start=315
+  _globals['_GETRESOURCERESPONSE']._serialized_end=385
+  _globals['_CHECKRESOURCEREQUEST']._serialized_start=387
+  _globals['_CHECKRESOURCEREQUEST']._serialized_end=429
+  _globals['_CHECKRESOURCERESPONSE']._serialized_start=431
+  _globals['_CHECKRESOURCERESPONSE']._serialized_end=503
+  _globals['_DRAINRESOURCEREQUEST']._serialized_start=505
+  _globals['_DRAINRESOURCEREQUEST']._serialized_end=547
+  _globals['_DRAINRESOURCERESPONSE']._serialized_start=549
+  _globals['_DRAINRESOURCERESPONSE']._serialized_end=621
+  _globals['_LISTRESOURCETYPESREQUEST']._serialized_start=623
+  _globals['_LISTRESOURCETYPESREQUEST']._serialized_end=709
+  _globals['_LISTRESOURCETYPESRESPONSE']._serialized_start=712
+  _globals['_LISTRESOURCETYPESRESPONSE']._serialized_end=843
+  _globals['_RESOURCESERVICE']._serialized_start=846
+  _globals['_RESOURCESERVICE']._serialized_end=1289
 # @@protoc_insertion_point(module_scope)

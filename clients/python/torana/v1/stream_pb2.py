@@ -29,7 +29,7 @@ from torana.v1 import event_pb2 as torana_dot_v1_dot_event__pb2
 from torana.v1 import execution_pb2 as torana_dot_v1_dot_execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16torana/v1/stream.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15torana/v1/event.proto\x1a\x19torana/v1/execution.proto\"\xb8\x01\n\x0bStreamFrame\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.torana.v1.StreamOpenedH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.torana.v1.EventBatchH\x00\x12)\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.torana.v1.HeartbeatH\x00\x12#\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.torana.v1.StreamEndH\x00\x42\x06\n\x04kind\"\x9c\x01\n\x0cStreamOpened\x12\x11\n\texecution\x18\x01 \x01(\t\x12\x17\n\x0foldest_sequence\x18\x02 \x01(\x03\x12\x17\n\x0flatest_sequence\x18\x03 \x01(\x03\x12\x35\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttached\x18\x05 \x01(\x08\"i\n\nEventBatch\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.torana.v1.ExecutionEvent\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x12\x18\n\x10through_sequence\x18\x03 \x01(\x03\"V\n\tHeartbeat\x12\x18\n\x10through_sequence\x18\x01 \x01(\x03\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x02\n\tStreamEnd\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.torana.v1.StreamEnd.Reason\x12\x18\n\x10through_sequence\x18\x02 \x01(\x03\x12\x11\n\tresumable\x18\x03 \x01(\x08\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.torana.v1.ExecutionState\"\x88\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_EXECUTION_FINISHED\x10\x01\x12\x1a\n\x16REASON_SERVER_DRAINING\x10\x02\x12\x19\n\x15REASON_MAX_STREAM_AGE\x10\x03\x12\x10\n\x0cREASON_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16torana/v1/stream.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x15torana/v1/event.proto\x1a\x19torana/v1/execution.proto\"\xd7\x01\n\x0bStreamFrame\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x17.torana.v1.StreamOpenedH\x00R\x06opened\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.torana.v1.EventBatchH\x00R\x05\x62\x61tch\x12\x34\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.torana.v1.HeartbeatH\x00R\theartbeat\x12(\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x14.torana.v1.StreamEndH\x00R\x03\x65ndB\x06\n\x04kind\"\xe4\x01\n\x0cStreamOpened\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\'\n\x0foldest_sequence\x18\x02 \x01(\x03R\x0eoldestSequence\x12\'\n\x0flatest_sequence\x18\x03 \x01(\x03R\x0elatestSequence\x12H\n\x12heartbeat_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x1a\n\x08\x61ttached\x18\x05 \x01(\x08R\x08\x61ttached\"\x91\x01\n\nEventBatch\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.torana.v1.ExecutionEventR\x06\x65vents\x12%\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03R\rafterSequence\x12)\n\x10through_sequence\x18\x03 \x01(\x03R\x0fthroughSequence\"s\n\tHeartbeat\x12)\n\x10through_sequence\x18\x01 \x01(\x03R\x0fthroughSequence\x12;\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"\xf1\x02\n\tStreamEnd\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.torana.v1.StreamEnd.ReasonR\x06reason\x12)\n\x10through_sequence\x18\x02 \x01(\x03R\x0fthroughSequence\x12\x1c\n\tresumable\x18\x03 \x01(\x08R\tresumable\x12*\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusR\x06status\x12/\n\x05state\x18\x05 \x01(\x0e\x32\x19.torana.v1.ExecutionStateR\x05state\"\x88\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_EXECUTION_FINISHED\x10\x01\x12\x1a\n\x16REASON_SERVER_DRAINING\x10\x02\x12\x19\n\x15REASON_MAX_STREAM_AGE\x10\x03\x12\x10\n\x0cREASON_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'torana.v1.stream_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAMFRAME']._serialized_start=178
-  _globals['_STREAMFRAME']._serialized_end=362
-  _globals['_STREAMOPENED']._serialized_start=365
-  _globals['_STREAMOPENED']._serialized_end=521
-  _globals['_EVENTBATCH']._serialized_start=523
-  _globals['_EVENTBATCH']._serialized_end=628
-  _globals['_HEARTBEAT']._serialized_start=630
-  _globals['_HEARTBEAT']._serialized_end=716
-  _globals['_STREAMEND']._serialized_start=719
-  _globals['_STREAMEND']._serialized_end=1037
-  _globals['_STREAMEND_REASON']._serialized_start=901
-  _globals['_STREAMEND_REASON']._serialized_end=1037
+  _globals['_STREAMFRAME']._serialized_end=393
+  _globals['_STREAMOPENED']._serialized_start=396
+  _globals['_STREAMOPENED']._serialized_end=624
+  _globals['_EVENTBATCH']._serialized_start=627
+  _globals['_EVENTBATCH']._serialized_end=772
+  _globals['_HEARTBEAT']._serialized_start=774
+  _globals['_HEARTBEAT']._serialized_end=889
+  _globals['_STREAMEND']._serialized_start=892
+  _globals['_STREAMEND']._serialized_end=1261
+  _globals['_STREAMEND_REASON']._serialized_start=1125
+  _globals['_STREAMEND_REASON']._serialized_end=1261
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etorana/v1/system_service.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetInfoRequest\"\xa4\x02\n\x0fGetInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x11\n\tserver_id\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07journal\x18\x06 \x01(\t\x12\x0f\n\x07\x64urable\x18\x07 \x01(\x08\x12\x36\n\x06limits\x18\x08 \x03(\x0b\x32&.torana.v1.GetInfoResponse.LimitsEntry\x12\x10\n\x08\x66\x65\x61tures\x18\t \x03(\t\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x12\n\x10GetHealthRequest\"\xb3\x01\n\x0f\x43omponentHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06status\x18\x02 \x01(\x0e\x32\x17.torana.v1.HealthStatus\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nlast_error\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x11GetHealthResponse\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.torana.v1.HealthStatus\x12.\n\ncomponents\x18\x02 \x03(\x0b\x32\x1a.torana.v1.ComponentHealth\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\"\x11\n\x0fGetStatsRequest\"\xa5\x01\n\x10GetStatsResponse\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.torana.v1.GetStatsResponse.ValuesEntry\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\x81\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16HEALTH_STATUS_DEGRADED\x10\x02\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x03\x32\xde\x01\n\rSystemService\x12@\n\x07GetInfo\x12\x19.torana.v1.GetInfoRequest\x1a\x1a.torana.v1.GetInfoResponse\x12\x46\n\tGetHealth\x12\x1b.torana.v1.GetHealthRequest\x1a\x1c.torana.v1.GetHealthResponse\x12\x43\n\x08GetStats\x12\x1a.torana.v1.GetStatsRequest\x1a\x1b.torana.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etorana/v1/system_service.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetInfoRequest\"\x86\x03\n\x0fGetInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tR\x0b\x64\x65scription\x12\x1b\n\tserver_id\x18\x04 \x01(\tR\x08serverId\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x18\n\x07journal\x18\x06 \x01(\tR\x07journal\x12\x18\n\x07\x64urable\x18\x07 \x01(\x08R\x07\x64urable\x12>\n\x06limits\x18\x08 \x03(\x0b\x32&.torana.v1.GetInfoResponse.LimitsEntryR\x06limits\x12\x1a\n\x08\x66\x65\x61tures\x18\t \x03(\tR\x08\x66\x65\x61tures\x1a\x39\n\x0bLimitsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\x12\n\x10GetHealthRequest\"\xdc\x01\n\x0f\x43omponentHealth\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x17.torana.v1.HealthStatusR\x06status\x12\x33\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07latency\x12\x1d\n\nlast_error\x18\x04 \x01(\tR\tlastError\x12\x30\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\"\x9c\x01\n\x11GetHealthResponse\x12/\n\x06status\x18\x01 \x01(\x0e\x32\x17.torana.v1.HealthStatusR\x06status\x12:\n\ncomponents\x18\x02 \x03(\x0b\x32\x1a.torana.v1.ComponentHealthR\ncomponents\x12\x1a\n\x08\x64raining\x18\x03 \x01(\x08R\x08\x64raining\"\x11\n\x0fGetStatsRequest\"\xc0\x01\n\x10GetStatsResponse\x12?\n\x06values\x18\x01 \x03(\x0b\x32\'.torana.v1.GetStatsResponse.ValuesEntryR\x06values\x12\x30\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x1a\x39\n\x0bValuesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01*\x81\x01\n\x0cHealthStatus\x12\x1d\n\x19HEALTH_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15HEALTH_STATUS_HEALTHY\x10\x01\x12\x1a\n\x16HEALTH_STATUS_DEGRADED\x10\x02\x12\x1b\n\x17HEALTH_STATUS_UNHEALTHY\x10\x03\x32\xde\x01\n\rSystemService\x12@\n\x07GetInfo\x12\x19.torana.v1.GetInfoRequest\x1a\x1a.torana.v1.GetInfoResponse\x12\x46\n\tGetHealth\x12\x1b.torana.v1.GetHealthRequest\x1a\x1c.torana.v1.GetHealthResponse\x12\x43\n\x08GetStats\x12\x1a.torana.v1.GetStatsRequest\x1a\x1b.torana.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +37,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINFORESPONSE_LIMITSENTRY']._serialized_options = b'8\001'
   _globals['_GETSTATSRESPONSE_VALUESENTRY']._loaded_options = None
   _globals['_GETSTATSRESPONSE_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_HEALTHSTATUS']._serialized_start=941
-  _globals['_HEALTHSTATUS']._serialized_end=1070
+  _globals['_HEALTHSTATUS']._serialized_start=1138
+  _globals['_HEALTHSTATUS']._serialized_end=1267
   _globals['_GETINFOREQUEST']._serialized_start=110
   _globals['_GETINFOREQUEST']._serialized_end=126
   _globals['_GETINFORESPONSE']._serialized_start=129
-  _globals['_GETINFORESPONSE']._serialized_end=421
-  _globals['_GETINFORESPONSE_LIMITSENTRY']._serialized_start=376
-  _globals['_GETINFORESPONSE_LIMITSENTRY']._serialized_end=421
-  _globals['_GETHEALTHREQUEST']._serialized_start=423
-  _globals['_GETHEALTHREQUEST']._serialized_end=441
-  _globals['_COMPONENTHEALTH']._serialized_start=444
-  _globals['_COMPONENTHEALTH']._serialized_end=623
-  _globals['_GETHEALTHRESPONSE']._serialized_start=625
-  _globals['_GETHEALTHRESPONSE']._serialized_end=751
-  _globals['_GETSTATSREQUEST']._serialized_start=753
-  _globals['_GETSTATSREQUEST']._serialized_end=770
-  _globals['_GETSTATSRESPONSE']._serialized_start=773
-  _globals['_GETSTATSRESPONSE']._serialized_end=938
-  _globals['_GETSTATSRESPONSE_VALUESENTRY']._serialized_start=893
-  _globals['_GETSTATSRESPONSE_VALUESENTRY']._serialized_end=938
-  _globals['_SYSTEMSERVICE']._serialized_start=1073
-  _globals['_SYSTEMSERVICE']._serialized_end=1295
+  _globals['_GETINFORESPONSE']._serialized_end=519
+  _globals['_GETINFORESPONSE_LIMITSENTRY']._serialized_start=462
+  _globals['_GETINFORESPONSE_LIMITSENTRY']._serialized_end=519
+  _globals['_GETHEALTHREQUEST']._serialized_start=521
+  _globals['_GETHEALTHREQUEST']._serialized_end=539
+  _globals['_COMPONENTHEALTH']._serialized_start=542
+  _globals['_COMPONENTHEALTH']._serialized_end=762
+  _globals['_GETHEALTHRESPONSE']._serialized_start=765
+  _globals['_GETHEALTHRESPONSE']._serialized_end=921
+  _globals['_GETSTATSREQUEST']._serialized_start=923
+  _globals['_GETSTATSREQUEST']._serialized_end=940
+  _globals['_GETSTATSRESPONSE']._serialized_start=943
+  _globals['_GETSTATSRESPONSE']._serialized_end=1135
+  _globals['_GETSTATSRESPONSE_VALUESENTRY']._serialized_start=1078
+  _globals['_GETSTATSRESPONSE_VALUESENTRY']._serialized_end=1135
+  _globals['_SYSTEMSERVICE']._serialized_start=1270
+  _globals['_SYSTEMSERVICE']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

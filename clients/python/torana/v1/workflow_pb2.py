@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18torana/v1/workflow.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x03\n\x12WorkflowDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x39\n\x06labels\x18\x03 \x03(\x0b\x32).torana.v1.WorkflowDefinition.LabelsEntry\x12\x1e\n\x05steps\x18\x04 \x03(\x0b\x32\x0f.torana.v1.Step\x12*\n\x0b\x63onnections\x18\x05 \x03(\x0b\x32\x15.torana.v1.Connection\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12%\n\x05retry\x18\x07 \x01(\x0b\x32\x16.torana.v1.RetryPolicy\x12)\n\ndurability\x18\x08 \x01(\x0e\x32\x15.torana.v1.Durability\x12\x18\n\x10\x64urability_steps\x18\t \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf9\x01\n\x04Step\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\'\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12required_resources\x18\x05 \x03(\t\x12\x17\n\x0f\x63redentials_ref\x18\x06 \x01(\t\x12%\n\x05retry\x18\x07 \x01(\x0b\x32\x16.torana.v1.RetryPolicy\x12\'\n\x07timeout\x18\x08 \x01(\x0b\x32\x16.torana.v1.StepTimeout\"c\n\x0bStepTimeout\x12*\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\nConnection\x12\x11\n\tfrom_step\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_output\x18\x02 \x01(\t\x12\x0f\n\x07to_step\x18\x03 \x01(\t\x12\x10\n\x08to_input\x18\x04 \x01(\t\x12\r\n\x05route\x18\x05 \x01(\t\"\xe4\x01\n\x0bRetryPolicy\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\x05\x12\x33\n\x10initial_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x62\x61\x63koff\x18\x03 \x01(\x01\x12/\n\x0cmax_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06jitter\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08retry_on\x18\x06 \x03(\t\x12\x16\n\x0enever_retry_on\x18\x07 \x03(\tB\t\n\x07_jitter\"\xea\x01\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x31\n\ndefinition\x18\x03 \x01(\x0b\x32\x1d.torana.v1.WorkflowDefinition\x12\x1a\n\x12required_resources\x18\x04 \x03(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"D\n\x08StepType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x15\n\rconfig_schema\x18\x03 \x01(\t*\x82\x01\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44URABILITY_EVERY_STEP\x10\x01\x12\x1c\n\x18\x44URABILITY_EVERY_N_STEPS\x10\x02\x12\x1f\n\x1b\x44URABILITY_STAGE_BOUNDARIES\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18torana/v1/workflow.proto\x12\ttorana.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x03\n\x12WorkflowDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x41\n\x06labels\x18\x03 \x03(\x0b\x32).torana.v1.WorkflowDefinition.LabelsEntryR\x06labels\x12%\n\x05steps\x18\x04 \x03(\x0b\x32\x0f.torana.v1.StepR\x05steps\x12\x37\n\x0b\x63onnections\x18\x05 \x03(\x0b\x32\x15.torana.v1.ConnectionR\x0b\x63onnections\x12\x33\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12,\n\x05retry\x18\x07 \x01(\x0b\x32\x16.torana.v1.RetryPolicyR\x05retry\x12\x35\n\ndurability\x18\x08 \x01(\x0e\x32\x15.torana.v1.DurabilityR\ndurability\x12)\n\x10\x64urability_steps\x18\t \x01(\x05R\x0f\x64urabilitySteps\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc8\x02\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12/\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\x06\x63onfig\x12/\n\x06inputs\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructR\x06inputs\x12-\n\x12required_resources\x18\x05 \x03(\tR\x11requiredResources\x12\'\n\x0f\x63redentials_ref\x18\x06 \x01(\tR\x0e\x63redentialsRef\x12,\n\x05retry\x18\x07 \x01(\x0b\x32\x16.torana.v1.RetryPolicyR\x05retry\x12\x30\n\x07timeout\x18\x08 \x01(\x0b\x32\x16.torana.v1.StepTimeoutR\x07timeout\"s\n\x0bStepTimeout\x12\x33\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07\x61ttempt\x12/\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05total\"\x94\x01\n\nConnection\x12\x1b\n\tfrom_step\x18\x01 \x01(\tR\x08\x66romStep\x12\x1f\n\x0b\x66rom_output\x18\x02 \x01(\tR\nfromOutput\x12\x17\n\x07to_step\x18\x03 \x01(\tR\x06toStep\x12\x19\n\x08to_input\x18\x04 \x01(\tR\x07toInput\x12\x14\n\x05route\x18\x05 \x01(\tR\x05route\"\xb7\x02\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x44\n\x10initial_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0finitialInterval\x12\x18\n\x07\x62\x61\x63koff\x18\x03 \x01(\x01R\x07\x62\x61\x63koff\x12<\n\x0cmax_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bmaxInterval\x12\x1b\n\x06jitter\x18\x05 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x12\x19\n\x08retry_on\x18\x06 \x03(\tR\x07retryOn\x12$\n\x0enever_retry_on\x18\x07 \x03(\tR\x0cneverRetryOnB\t\n\x07_jitter\"\xbc\x02\n\x08Workflow\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12=\n\ndefinition\x18\x03 \x01(\x0b\x32\x1d.torana.v1.WorkflowDefinitionR\ndefinition\x12-\n\x12required_resources\x18\x04 \x03(\tR\x11requiredResources\x12;\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12 \n\x0b\x64\x65scription\x18\x06 \x01(\tR\x0b\x64\x65scription\x12\x33\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x08metadata\"e\n\x08StepType\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12#\n\rconfig_schema\x18\x03 \x01(\tR\x0c\x63onfigSchema*\x82\x01\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44URABILITY_EVERY_STEP\x10\x01\x12\x1c\n\x18\x44URABILITY_EVERY_N_STEPS\x10\x02\x12\x1f\n\x1b\x44URABILITY_STAGE_BOUNDARIES\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKFLOWDEFINITION_LABELSENTRY']._loaded_options = None
   _globals['_WORKFLOWDEFINITION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DURABILITY']._serialized_start=1522
-  _globals['_DURABILITY']._serialized_end=1652
+  _globals['_DURABILITY']._serialized_start=1966
+  _globals['_DURABILITY']._serialized_end=2096
   _globals['_WORKFLOWDEFINITION']._serialized_start=135
-  _globals['_WORKFLOWDEFINITION']._serialized_end=524
-  _globals['_WORKFLOWDEFINITION_LABELSENTRY']._serialized_start=479
-  _globals['_WORKFLOWDEFINITION_LABELSENTRY']._serialized_end=524
-  _globals['_STEP']._serialized_start=527
-  _globals['_STEP']._serialized_end=776
-  _globals['_STEPTIMEOUT']._serialized_start=778
-  _globals['_STEPTIMEOUT']._serialized_end=877
-  _globals['_CONNECTION']._serialized_start=879
-  _globals['_CONNECTION']._serialized_end=981
-  _globals['_RETRYPOLICY']._serialized_start=984
-  _globals['_RETRYPOLICY']._serialized_end=1212
-  _globals['_WORKFLOW']._serialized_start=1215
-  _globals['_WORKFLOW']._serialized_end=1449
-  _globals['_STEPTYPE']._serialized_start=1451
-  _globals['_STEPTYPE']._serialized_end=1519
+  _globals['_WORKFLOWDEFINITION']._serialized_end=628
+  _globals['_WORKFLOWDEFINITION_LABELSENTRY']._serialized_start=571
+  _globals['_WORKFLOWDEFINITION_LABELSENTRY']._serialized_end=628
+  _globals['_STEP']._serialized_start=631
+  _globals['_STEP']._serialized_end=959
+  _globals['_STEPTIMEOUT']._serialized_start=961
+  _globals['_STEPTIMEOUT']._serialized_end=1076
+  _globals['_CONNECTION']._serialized_start=1079
+  _globals['_CONNECTION']._serialized_end=1227
+  _globals['_RETRYPOLICY']._serialized_start=1230
+  _globals['_RETRYPOLICY']._serialized_end=1541
+  _globals['_WORKFLOW']._serialized_start=1544
+  _globals['_WORKFLOW']._serialized_end=1860
+  _globals['_STEPTYPE']._serialized_start=1862
+  _globals['_STEPTYPE']._serialized_end=1963
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from torana.v1 import workflow_pb2 as torana_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n torana/v1/workflow_service.proto\x12\ttorana.v1\x1a\x18torana/v1/workflow.proto\"4\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"<\n\x13GetWorkflowResponse\x12%\n\x08workflow\x18\x01 \x01(\x0b\x32\x13.torana.v1.Workflow\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListWorkflowsResponse\x12&\n\tworkflows\x18\x01 \x03(\x0b\x32\x13.torana.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x17ValidateWorkflowRequest\x12\x31\n\ndefinition\x18\x01 \x01(\x0b\x32\x1d.torana.v1.WorkflowDefinition\"v\n\x18ValidateWorkflowResponse\x12,\n\x08problems\x18\x01 \x03(\x0b\x32\x1a.torana.v1.WorkflowProblem\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x1a\n\x12required_resources\x18\x03 \x03(\t\"0\n\x0fWorkflowProblem\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"=\n\x14ListStepTypesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x15ListStepTypesResponse\x12\'\n\nstep_types\x18\x01 \x03(\x0b\x32\x13.torana.v1.StepType\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetStepTypeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x13GetStepTypeResponse\x12&\n\tstep_type\x18\x01 \x01(\x0b\x32\x13.torana.v1.StepType2\xb2\x03\n\x0fWorkflowService\x12L\n\x0bGetWorkflow\x12\x1d.torana.v1.GetWorkflowRequest\x1a\x1e.torana.v1.GetWorkflowResponse\x12R\n\rListWorkflows\x12\x1f.torana.v1.ListWorkflowsRequest\x1a .torana.v1.ListWorkflowsResponse\x12[\n\x10ValidateWorkflow\x12\".torana.v1.ValidateWorkflowRequest\x1a#.torana.v1.ValidateWorkflowResponse\x12R\n\rListStepTypes\x12\x1f.torana.v1.ListStepTypesRequest\x1a .torana.v1.ListStepTypesResponse\x12L\n\x0bGetStepType\x12\x1d.torana.v1.GetStepTypeRequest\x1a\x1e.torana.v1.GetStepTypeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n torana/v1/workflow_service.proto\x12\ttorana.v1\x1a\x18torana/v1/workflow.proto\"D\n\x12GetWorkflowRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\"F\n\x13GetWorkflowResponse\x12/\n\x08workflow\x18\x01 \x01(\x0b\x32\x13.torana.v1.WorkflowR\x08workflow\"R\n\x14ListWorkflowsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"r\n\x15ListWorkflowsResponse\x12\x31\n\tworkflows\x18\x01 \x03(\x0b\x32\x13.torana.v1.WorkflowR\tworkflows\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n\x17ValidateWorkflowRequest\x12=\n\ndefinition\x18\x01 \x01(\x0b\x32\x1d.torana.v1.WorkflowDefinitionR\ndefinition\"\x9d\x01\n\x18ValidateWorkflowResponse\x12\x36\n\x08problems\x18\x01 \x03(\x0b\x32\x1a.torana.v1.WorkflowProblemR\x08problems\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12-\n\x12required_resources\x18\x03 \x03(\tR\x11requiredResources\"?\n\x0fWorkflowProblem\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"R\n\x14ListStepTypesRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"s\n\x15ListStepTypesResponse\x12\x32\n\nstep_types\x18\x01 \x03(\x0b\x32\x13.torana.v1.StepTypeR\tstepTypes\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"(\n\x12GetStepTypeRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"G\n\x13GetStepTypeResponse\x12\x30\n\tstep_type\x18\x01 \x01(\x0b\x32\x13.torana.v1.StepTypeR\x08stepType2\xb2\x03\n\x0fWorkflowService\x12L\n\x0bGetWorkflow\x12\x1d.torana.v1.GetWorkflowRequest\x1a\x1e.torana.v1.GetWorkflowResponse\x12R\n\rListWorkflows\x12\x1f.torana.v1.ListWorkflowsRequest\x1a .torana.v1.ListWorkflowsResponse\x12[\n\x10ValidateWorkflow\x12\".torana.v1.ValidateWorkflowRequest\x1a#.torana.v1.ValidateWorkflowResponse\x12R\n\rListStepTypes\x12\x1f.torana.v1.ListStepTypesRequest\x1a .torana.v1.ListStepTypesResponse\x12L\n\x0bGetStepType\x12\x1d.torana.v1.GetStepTypeRequest\x1a\x1e.torana.v1.GetStepTypeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'torana.v1.workflow_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETWORKFLOWREQUEST']._serialized_start=73
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=125
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=127
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=187
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=189
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=250
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=252
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=340
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=342
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=418
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=420
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=538
-  _globals['_WORKFLOWPROBLEM']._serialized_start=540
-  _globals['_WORKFLOWPROBLEM']._serialized_end=588
-  _globals['_LISTSTEPTYPESREQUEST']._serialized_start=590
-  _globals['_LISTSTEPTYPESREQUEST']._serialized_end=651
-  _globals['_LISTSTEPTYPESRESPONSE']._serialized_start=653
-  _globals['_LISTSTEPTYPESRESPONSE']._serialized_end=742
-  _globals['_GETSTEPTYPEREQUEST']._serialized_start=744
-  _globals['_GETSTEPTYPEREQUEST']._serialized_end=778
-  _globals['_GETSTEPTYPERESPONSE']._serialized_start=780
-  _globals['_GETSTEPTYPERESPONSE']._serialized_end=841
-  _globals['_WORKFLOWSERVICE']._serialized_start=844
-  _globals['_WORKFLOWSERVICE']._serialized_end=1278
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=141
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=143
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=213
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=215
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=297
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=299
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=413
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=415
+  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=503
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=506
+  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=663
+  _globals['_WORKFLOWPROBLEM']._serialized_start=665
+  _globals['_WORKFLOWPROBLEM']._serialized_end=728
+  _globals['_LISTSTEPTYPESREQUEST']._serialized_start=730
+  _globals['_LISTSTEPTYPESREQUEST']._serialized_end=812
+  _globals['_LISTSTEPTYPESRESPONSE']._serialized_start=814
+  _globals['_LISTSTEPTYPESRESPONSE']._serialized_end=929
+  _globals['_GETSTEPTYPEREQUEST']._serialized_start=931
+  _globals['_GETSTEPTYPEREQUEST']._serialized_end=971
+  _globals['_GETSTEPTYPERESPONSE']._serialized_start=973
+  _globals['_GETSTEPTYPERESPONSE']._serialized_end=1044
+  _globals['_WORKFLOWSERVICE']._serialized_start=1047
+  _globals['_WORKFLOWSERVICE']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)
