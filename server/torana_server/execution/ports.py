@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from torana_server.access import Principal
 from torana_server.core.clock import Micros
 from torana_server.execution.events import Event, EventKind
 from torana_server.execution.filters import Filter
+from torana_server.resources import Binding
 
 
 class ExecutionState(enum.StrEnum):
@@ -252,4 +254,15 @@ class EventCodec(Protocol):
     def decode(self, data: bytes) -> Event: ...
 
 
-Unsubscribe = Callable[[], None]
+class ResourceBinder(Protocol):
+    """Turns what a request says about resources into what its execution keeps."""
+
+    def bind(
+        self, principal: Principal, requested: Mapping[str, Binding], required: Sequence[str]
+    ) -> dict[str, Binding]:
+        """Shared names become their references where they have one; required names that are shared under an equal
+        name are added; `register_as` takes effect.
+
+        Raises InvalidRequestError, StateError (RESOURCE_NOT_BOUND), ResourceNotFoundError or ConflictError; nothing is
+        registered then.
+        """

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torana_server.core.values import Payload
-from torana_server.resources import Binding
+from torana_server.core.errors import InvalidRequestError, Reason, Violation
+from torana_server.core.ids import NAME_RULE, is_name
+from torana_server.core.limits import (
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    INLINE_VALUE_BYTES_MAX,
+    LABEL_VALUE_CHARS_MAX,
+    LABELS_MAX,
+    RESOURCES_PER_REQUEST_MAX,
+)
+from torana_server.core.values import Payload, canonical, parse
+from torana_server.resources import Binding, SharedName
 
 EMPTY_OBJECT = Payload("{}")
 
@@ -26,3 +36,86 @@ class ExecutionRequest:
     session_id: str = ""
     cancel_on_disconnect: bool = False
     disconnect_grace_s: float = 30.0
+
+
+def check_request(request: ExecutionRequest) -> None:
+    """Raises InvalidRequestError with everything that is wrong with the request by itself."""
+    violations = list(_violations(request))
+    if violations:
+        too_large = all("bytes" in violation.message for violation in violations)
+        raise InvalidRequestError(
+            "the request is not valid",
+            reason=Reason.VALUE_TOO_LARGE if too_large else Reason.INVALID_REQUEST,
+            violations=violations,
+        )
+
+
+def _violations(request: ExecutionRequest) -> Iterator[Violation]:
+    if not is_name(request.workflow):
+        yield Violation("request.workflow", f"name a registered workflow: {NAME_RULE}")
+    yield from _check_object("request.parameters", request.parameters)
+    yield from _check_object("request.context", request.context)
+    yield from _check_labels(request.labels)
+    if len(request.resources) > RESOURCES_PER_REQUEST_MAX:
+        yield Violation("request.resources", f"bind at most {RESOURCES_PER_REQUEST_MAX} resources")
+    for name in request.resources:
+        if not is_name(name):
+            yield Violation(f"request.resources[{name[:200]!r}]", f"a resource's name is {NAME_RULE}")
+    if len(request.idempotency_key) > IDEMPOTENCY_KEY_CHARS_MAX:
+        yield Violation("request.idempotency_key", f"at most {IDEMPOTENCY_KEY_CHARS_MAX} characters")
+    if len(request.session_id) > IDEMPOTENCY_KEY_CHARS_MAX:
+        yield Violation("request.session_id", f"at most {IDEMPOTENCY_KEY_CHARS_MAX} characters")
+    if request.timeout_s is not None and request.timeout_s <= 0:
+        yield Violation("request.timeout", "a timeout is longer than nothing; leave it out for none")
+    if not 0 <= request.disconnect_grace_s <= 86_400:
+        yield Violation("request.disconnect_grace", "between 0 s and one day")
+
+
+def _check_object(path: str, payload: Payload) -> Iterator[Violation]:
+    size = len(payload.json.encode(errors="surrogatepass"))
+    if size > INLINE_VALUE_BYTES_MAX:
+        yield Violation(path, f"{size} bytes are above the limit of {INLINE_VALUE_BYTES_MAX}; pass a reference")
+        return
+    try:
+        value = parse(payload.json)
+    except ValueError as error:
+        yield Violation(path, str(error))
+        return
+    if not isinstance(value, dict):
+        yield Violation(path, f"must be a JSON object, not {type(value).__name__}")
+
+
+def _check_labels(labels: Mapping[str, str]) -> Iterator[Violation]:
+    if len(labels) > LABELS_MAX:
+        yield Violation("request.labels", f"at most {LABELS_MAX} labels")
+    for key, value in labels.items():
+        if not is_name(key):
+            yield Violation(f"request.labels[{key[:200]!r}]", f"a label's key is {NAME_RULE}")
+        if len(value) > LABEL_VALUE_CHARS_MAX:
+            yield Violation(f"request.labels[{key[:200]!r}]", f"at most {LABEL_VALUE_CHARS_MAX} characters")
+
+
+def request_hash(request: ExecutionRequest) -> bytes:
+    """SHA-256 of what makes two requests the same: workflow, revision as written, parameters, resources, context."""
+    resources = {name: _binding_fields(binding) for name, binding in request.resources.items()}
+    same = {
+        "workflow": request.workflow,
+        "revision": request.revision,
+        "parameters": [parse(request.parameters.json), dict(request.parameters.types)],
+        "context": [parse(request.context.json), dict(request.context.types)],
+        "resources": resources,
+    }
+    return hashlib.sha256(canonical(same).encode()).digest()
+
+
+def _binding_fields(binding: Binding) -> object:
+    if isinstance(binding, SharedName):
+        return f"@{binding.name}"
+    return [
+        binding.type,
+        dict(binding.config),
+        binding.credentials_ref,
+        binding.credentials_key,
+        binding.register_as,
+        binding.health_check_interval_s,
+    ]

@@ -1,0 +1,154 @@
+"""`EventCodec`: events as `torana.v1.ExecutionEvent`. What the journal holds is what the stream sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from torana.v1 import event_pb2 as pb
+from torana_server.adapters.wire.messages import (
+    error_from_message,
+    error_to_message,
+    micros,
+    payload_from_message,
+    payload_to_message,
+    request_from_message,
+    request_to_message,
+    timestamp,
+)
+from torana_server.core.clock import MICROS_PER_SECOND
+from torana_server.execution import events as ev
+
+
+class WireCodec:
+    """Pure; unknown kinds, written by a newer server, raise ValueError."""
+
+    def encode(self, execution: str, event: ev.Event) -> bytes:
+        field, to_message = _ENCODERS[type(event.body)]
+        message = pb.ExecutionEvent(
+            execution=execution,
+            sequence=event.sequence,
+            step=event.step,
+            attempt=event.attempt,
+            **{field: to_message(event.body)},
+        )
+        at = event.time
+        message.time.seconds = at // MICROS_PER_SECOND
+        message.time.nanos = at % MICROS_PER_SECOND * 1000
+        return message.SerializeToString()
+
+    def decode(self, data: bytes) -> ev.Event:
+        message = pb.ExecutionEvent.FromString(data)
+        field = message.WhichOneof("kind")
+        if field is None:
+            raise ValueError(f"event {message.sequence} is of a kind this server does not know")
+        body = _DECODERS[field](getattr(message, field))
+        return ev.Event(message.sequence, micros(message.time), message.step, message.attempt, body)
+
+
+def _accepted(body: ev.Accepted) -> Message:
+    return pb.ExecutionAccepted(
+        request=request_to_message(body.request),
+        revision=body.revision,
+        journal_format=body.journal_format,
+        subject=body.subject,
+        retry_of=body.retry_of,
+        tenant=body.tenant,
+    )
+
+
+def _progress(body: ev.StepProgress) -> Message:
+    data = None if body.data is None else payload_to_message(body.data)
+    return pb.StepProgress(fraction=body.fraction, message=body.message, data=data)
+
+
+def _retrying(body: ev.StepRetrying) -> Message:
+    return pb.StepRetrying(error=error_to_message(body.error), next_attempt_time=timestamp(body.next_attempt_time))
+
+
+def _reused(body: ev.StepReused) -> Message:
+    return pb.StepReused(
+        execution=body.execution,
+        sequence=body.sequence,
+        output=payload_to_message(body.output),
+        route=body.route,
+    )
+
+
+_STARTED = pb.ExecutionStarted()
+_STEP_SCHEDULED = pb.StepScheduled()
+_STEP_STARTED = pb.StepStarted()
+
+_ENCODERS: dict[type[Any], tuple[str, Callable[[Any], Message]]] = {
+    ev.Accepted: ("accepted", _accepted),
+    ev.Started: ("started", lambda _: _STARTED),
+    ev.StepScheduled: ("step_scheduled", lambda _: _STEP_SCHEDULED),
+    ev.StepStarted: ("step_started", lambda _: _STEP_STARTED),
+    ev.StepProgress: ("step_progress", _progress),
+    ev.StepLog: (
+        "step_log",
+        lambda b: pb.StepLog(level=b.level.value, message=b.message, dropped=b.dropped),
+    ),
+    ev.StepEmitted: (
+        "step_emitted",
+        lambda b: pb.StepEmitted(topic=b.topic, value=payload_to_message(b.value)),
+    ),
+    ev.StepCheckpointed: (
+        "step_checkpointed",
+        lambda b: pb.StepCheckpointed(value=payload_to_message(b.value)),
+    ),
+    ev.StepRetrying: ("step_retrying", _retrying),
+    ev.StepCompleted: (
+        "step_completed",
+        lambda b: pb.StepCompleted(output=payload_to_message(b.output), route=b.route),
+    ),
+    ev.StepFailed: (
+        "step_failed",
+        lambda b: pb.StepFailed(error=error_to_message(b.error), handled=b.handled),
+    ),
+    ev.StepSkipped: ("step_skipped", lambda b: pb.StepSkipped(reason=b.reason)),
+    ev.StepCancelled: ("step_cancelled", lambda b: pb.StepCancelled(reason=b.reason)),
+    ev.StepReused: ("step_reused", _reused),
+    ev.Recovered: ("recovered", lambda b: pb.ExecutionRecovered(by=b.by)),
+    ev.Cancelling: (
+        "cancelling",
+        lambda b: pb.ExecutionCancelling(reason=b.reason, subject=b.subject),
+    ),
+    ev.Completed: ("completed", lambda b: pb.ExecutionCompleted(outputs=b.outputs)),
+    ev.Failed: (
+        "failed",
+        lambda b: pb.ExecutionFailed(error=error_to_message(b.error), outputs=b.outputs),
+    ),
+    ev.Cancelled: (
+        "cancelled",
+        lambda b: pb.ExecutionCancelled(reason=b.reason, outputs=b.outputs),
+    ),
+}
+
+_DECODERS: dict[str, Callable[[Any], ev.Body]] = {
+    "accepted": lambda m: ev.Accepted(
+        request_from_message(m.request), m.revision, m.tenant, m.subject, m.retry_of, m.journal_format
+    ),
+    "started": lambda m: ev.Started(),
+    "step_scheduled": lambda m: ev.StepScheduled(),
+    "step_started": lambda m: ev.StepStarted(),
+    "step_progress": lambda m: ev.StepProgress(
+        m.fraction, m.message, payload_from_message(m.data) if m.HasField("data") else None
+    ),
+    "step_log": lambda m: ev.StepLog(ev.LogLevel(m.level), m.message, m.dropped),
+    "step_emitted": lambda m: ev.StepEmitted(m.topic, payload_from_message(m.value)),
+    "step_checkpointed": lambda m: ev.StepCheckpointed(payload_from_message(m.value)),
+    "step_retrying": lambda m: ev.StepRetrying(error_from_message(m.error), micros(m.next_attempt_time)),
+    "step_completed": lambda m: ev.StepCompleted(payload_from_message(m.output), m.route),
+    "step_failed": lambda m: ev.StepFailed(error_from_message(m.error), m.handled),
+    "step_skipped": lambda m: ev.StepSkipped(m.reason),
+    "step_cancelled": lambda m: ev.StepCancelled(m.reason),
+    "step_reused": lambda m: ev.StepReused(m.execution, m.sequence, payload_from_message(m.output), m.route),
+    "recovered": lambda m: ev.Recovered(m.by),
+    "cancelling": lambda m: ev.Cancelling(m.reason, m.subject),
+    "completed": lambda m: ev.Completed(dict(m.outputs)),
+    "failed": lambda m: ev.Failed(error_from_message(m.error), dict(m.outputs)),
+    "cancelled": lambda m: ev.Cancelled(m.reason, dict(m.outputs)),
+}

@@ -1,0 +1,109 @@
+"""Making an execution's events durable: at once, or together where its durability policy allows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from torana_server.core.clock import Micros, seconds
+from torana_server.core.errors import StaleAppendError, UnavailableError
+from torana_server.core.limits import EVENT_BYTES_MAX
+from torana_server.execution.events import EventKind
+from torana_server.execution.ports import Journal, StoredEvent, Transition
+from torana_server.execution.state import State
+from torana_server.workflow import Durability, Plan
+
+logger = logging.getLogger("torana.execution")
+
+DEFERRED_S_MAX = 1.0
+"""How long the looser durability policies hold events back."""
+STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Pauses while the journal is unavailable; the last one repeats."""
+
+_DEFERRABLE = frozenset({EventKind.STEP_STARTED, EventKind.STEP_COMPLETED, EventKind.STEP_SKIPPED})
+
+
+class Appender:
+    """Appends the turns of one execution in order. `durable` is the state as the journal has it (P1)."""
+
+    def __init__(self, journal: Journal, execution: str, plan: Plan) -> None:
+        self._journal = journal
+        self._execution = execution
+        self._plan = plan
+        self._deferred: list[StoredEvent] = []
+        self._deferred_since: Micros | None = None
+        self._completions = 0
+        self.fence = 0
+        self.durable: State | None = None
+
+    @property
+    def flush_at(self) -> Micros | None:
+        """When what is held back must be written."""
+        return None if self._deferred_since is None else Micros(self._deferred_since + seconds(DEFERRED_S_MAX))
+
+    async def write(self, events: list[StoredEvent], state: State, now: Micros, *, at_once: bool) -> bool:
+        """Takes the events that led to `state`. Returns whether everything is durable now.
+
+        Raises StaleAppendError when this server no longer owns the execution.
+        """
+        self._deferred += events
+        if not self._deferred:
+            return True
+        if not at_once and self._may_defer(events, state, now):
+            return False
+        events, self._deferred, self._deferred_since, self._completions = self._deferred, [], None, 0
+        await self._append(events, self._transition(state))
+        self.durable = state
+        return True
+
+    async def _append(self, events: list[StoredEvent], transition: Transition | None) -> None:
+        """Appends; while the journal is unavailable, waits and then finds out whether the events are there (P9)."""
+        expected = events[0].sequence - 1
+        failures = 0
+        while True:
+            try:
+                if failures and await self._written(expected, events):
+                    return
+                await self._journal.append(self._execution, expected, events, self.fence, transition)
+                return
+            except UnavailableError as error:
+                logger.warning("execution %s waits for the journal: %s", self._execution, error)
+                await asyncio.sleep(STORE_RETRY_S[min(failures, len(STORE_RETRY_S) - 1)])
+                failures += 1
+
+    async def _written(self, expected: int, events: list[StoredEvent]) -> bool:
+        """Whether an append whose outcome was unknown took place."""
+        found = await self._journal.read(
+            self._execution, expected, limit=len(events), limit_bytes=EVENT_BYTES_MAX * len(events)
+        )
+        if found and [event.data for event in found] != [event.data for event in events]:
+            raise StaleAppendError("the journal went on without this server")
+        return bool(found)
+
+    def _transition(self, state: State) -> Transition | None:
+        if self.durable is not None and self.durable.status is state.status:
+            return None
+        return Transition(state.status, state.start, state.end)
+
+    def _may_defer(self, events: Sequence[StoredEvent], state: State, now: Micros) -> bool:
+        """Completions and what they start may wait; everything else, and time, flushes them in order."""
+        policy = self._plan.definition.durability
+        if policy is Durability.EVERY_STEP or state.terminal or self._transition(state) is not None:
+            return False
+        if any(event.kind not in _DEFERRABLE for event in events):
+            return False
+        flush_at = self.flush_at
+        if flush_at is not None and now >= flush_at:
+            return False
+        if self._deferred_since is None:
+            self._deferred_since = now
+        settled = [event.step for event in events if event.kind is not EventKind.STEP_STARTED]
+        self._completions += len(settled)
+        if policy is Durability.EVERY_N_STEPS:
+            return self._completions < self._plan.definition.durability_steps
+        return not any(self._stage_done(step, state) for step in settled)
+
+    def _stage_done(self, step: str, state: State) -> bool:
+        level = self._plan.steps[step].level
+        return all(name in state.outcomes for name, other in self._plan.steps.items() if other.level == level)

@@ -1,0 +1,353 @@
+"""Driving one execution: decide, run, append, fold, decide …
+
+The executor is the only writer of its execution's journal. Everything that happens to the execution (attempts that
+end, events that steps write, commands, timers) lands in an inbox; a turn takes the inbox, adds what `decide` makes of
+it, appends all of it in one commit, and only then acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torana_server.access import Principal
+from torana_server.core.clock import MICROS_PER_SECOND, Clock, Micros, seconds
+from torana_server.core.errors import Reason, StaleAppendError
+from torana_server.core.limits import BATCH_BYTES_MAX
+from torana_server.core.values import decode
+from torana_server.execution.appender import Appender
+from torana_server.execution.attempts import Attempts, Outcome
+from torana_server.execution.events import (
+    Accepted,
+    Cancelling,
+    Event,
+    ExecutionError,
+    Failed,
+    Recovered,
+    Started,
+    StepCancelled,
+    StepCompleted,
+    StepStarted,
+)
+from torana_server.execution.failures import describe
+from torana_server.execution.inbox import Inbox, resolve_all
+from torana_server.execution.ports import EventCodec, ExecutionState, Journal, StoredEvent, Summary
+from torana_server.execution.scheduler import (
+    NOTHING,
+    Fact,
+    StopReason,
+    attempt_deadline,
+    decide,
+    on_failure,
+    settled_by,
+    timeout_error,
+)
+from torana_server.execution.state import NARRATION, State, fold
+from torana_server.steps import StepCall, StepRunner
+from torana_server.workflow import Plan, TemplateScope, config_for, inputs_for
+
+logger = logging.getLogger("torana.execution")
+
+READ_EVENTS = 1_000
+"""Events read at a time when a journal is folded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every executor shares."""
+
+    journal: Journal
+    codec: EventCodec
+    clock: Clock
+    runner: StepRunner
+    redact: Callable[[str], str]
+    draw: Callable[[], float]
+    """A random number in [0, 1), for jitter."""
+    server_id: str
+    env: Mapping[str, str]
+    """What `${env.NAME}` may read."""
+    cancel_grace_s: float = 10.0
+    queue_timeout_s: float | None = None
+
+
+class Executor:
+    """One execution on this server, from its first event (or its recovery) to its terminal event."""
+
+    def __init__(self, services: Services, execution: str, plan: Plan) -> None:
+        self._services = services
+        self._plan = plan
+        self._inbox = Inbox()
+        self._appender = Appender(services.journal, execution, plan)
+        self._attempts = Attempts(services.runner, self._inbox, self._call, services.redact, services.cancel_grace_s)
+        self._state: State | None = None
+        self._decision = NOTHING
+        self._starting: list[tuple[str, int]] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = Micros(0)
+        self._draining = False
+        self._scope: TemplateScope | None = None
+        self.execution = execution
+
+    def accept(self, accepted: Accepted, admitted: bool, reused: Iterable[Fact] = ()) -> list[StoredEvent]:
+        """The events of the first commit. `launch` follows once they are durable."""
+        started = [Fact(Started())] if admitted else []
+        return self._advance([Fact(accepted), *reused, *started])
+
+    def summary(self, request_hash: bytes) -> Summary:
+        """The summary that goes with the first commit."""
+        state = self.state
+        request = state.accepted.request
+        return Summary(
+            execution=self.execution,
+            tenant=state.accepted.tenant,
+            workflow=request.workflow,
+            revision=state.accepted.revision,
+            state=state.status,
+            create_time=state.time,
+            start_time=state.start,
+            end_time=state.end,
+            latest_sequence=state.sequence,
+            labels=request.labels,
+            session_id=request.session_id,
+            idempotency_key=request.idempotency_key,
+            request_hash=request_hash,
+            retry_of=state.accepted.retry_of,
+        )
+
+    def launch(self, fence: int) -> None:
+        """The first commit is durable; `run` may follow."""
+        self._appender.fence = fence
+        self._appender.durable = self._state
+
+    async def recover(self, fence: int) -> None:
+        """Folds the journal and takes the execution over from a server that was lost; `run` may follow."""
+        services = self._services
+        self._state = await read_state(services.journal, services.codec, self.execution)
+        self.launch(fence)
+        self._inbox.requested = True
+        self._inbox.wake()
+        if not self._state.terminal:
+            await self._write(self._advance([Fact(Recovered(services.server_id))]))
+
+    @property
+    def state(self) -> State:
+        assert self._state is not None, "accept or recover comes first"
+        return self._state
+
+    @property
+    def durable_state(self) -> State:
+        """The state as the journal has it: what callers may see (P1)."""
+        assert self._appender.durable is not None, "launch or recover comes first"
+        return self._appender.durable
+
+    @property
+    def fence(self) -> int:
+        return self._appender.fence
+
+    def admitted(self) -> None:
+        """The execution holds a place and may start."""
+        self._inbox.admitted = True
+        self._inbox.wake()
+
+    def requested(self) -> None:
+        """A command waits in the journal."""
+        self._inbox.requested = True
+        self._inbox.wake()
+
+    def drain(self) -> None:
+        """Start nothing new; `run` returns once nothing runs."""
+        self._draining = True
+        self._inbox.wake()
+
+    async def run(self) -> None:
+        """Until the terminal event is durable, ownership is lost, or the server drains and nothing runs."""
+        try:
+            while not self.state.terminal:
+                self._act()
+                if self._draining and not self._attempts:
+                    break
+                await self._inbox.wait()
+                await self._write(self._advance(await self._take()))
+        except StaleAppendError:
+            logger.warning("execution %s is driven by another server now", self.execution)
+        finally:
+            self._disarm()
+            self._attempts.abandon_all()
+            self._inbox.close()
+            for waiter in self._waiting:
+                waiter.cancel()
+
+    def _act(self) -> None:
+        """What the last commit allows: attempts start, attempts stop, the timer is set."""
+        starting, self._starting = self._starting, []
+        for step, number in starting:
+            self._attempts.start(step, number)
+        for step, reason in self._decision.stop:
+            self._attempts.stop(step, reason)
+        self._arm()
+
+    async def _take(self) -> list[Fact]:
+        """The facts of this turn, in the order in which they happened to each step."""
+        inbox = self._inbox
+        facts, waiting = inbox.take_written()
+        self._waiting += waiting
+        facts += [fact for outcome in inbox.take_outcomes() for fact in self._settle(outcome)]
+        if inbox.requested:
+            inbox.requested = False
+            facts += await self._commands()
+        if self.state.status is ExecutionState.QUEUED:
+            facts += self._leave_queue()
+        return facts
+
+    def _advance(self, facts: Sequence[Fact]) -> list[StoredEvent]:
+        """Folds `facts` and everything that follows from them; the events to append."""
+        stored: list[StoredEvent] = []
+        now = self._now()
+        # A beginning looks at every step; later turns only at what the settled ones lead to.
+        everything = any(isinstance(fact.body, Started | Recovered) for fact in facts)
+        while True:
+            if facts:
+                events = self._events(facts, now)
+                stored += [self._stored(event) for event in events]
+                self._state = fold(events, self._state)
+            touched = None if everything else settled_by(facts, self.state)
+            self._decision = decide(self._plan, self.state, now, touched=touched, may_start=not self._draining)
+            facts, everything = self._decision.facts, False
+            if not facts:
+                return stored
+            self._starting += [(fact.step, fact.attempt) for fact in facts if isinstance(fact.body, StepStarted)]
+
+    def _events(self, facts: Sequence[Fact], now: Micros) -> list[Event]:
+        first = self._state.sequence + 1 if self._state else 1
+        return [Event(first + i, now, fact.step, fact.attempt, fact.body) for i, fact in enumerate(facts)]
+
+    def _stored(self, event: Event) -> StoredEvent:
+        data = self._services.codec.encode(self.execution, event)
+        return StoredEvent(event.sequence, event.body.kind, event.step, data)
+
+    async def _write(self, events: list[StoredEvent]) -> None:
+        at_once = self._draining or bool(self._waiting)
+        if await self._appender.write(events, self.state, self._now(), at_once=at_once):
+            waiting, self._waiting = self._waiting, []
+            resolve_all(waiting)
+
+    def _now(self) -> Micros:
+        """The clock's time, but never before the latest event."""
+        now = self._services.clock.now()
+        return now if self._state is None else Micros(max(now, self._state.time))
+
+    def _settle(self, outcome: Outcome) -> list[Fact]:
+        if not self._attempts.settle(outcome):
+            return []
+        attempt = outcome.attempt
+        step, number = attempt.step, attempt.number
+        if outcome.result is not None:
+            return [Fact(StepCompleted(outcome.result.output, outcome.result.route), step, number)]
+        if attempt.stopping is StopReason.ENDING:
+            return [Fact(StepCancelled("the execution is ending"), step, number)]
+        error = self._error(outcome)
+        body = on_failure(self._plan, self.state, step, error, self._now(), self._services.draw())
+        return [Fact(body, step, number)]
+
+    def _error(self, outcome: Outcome) -> ExecutionError:
+        attempt = outcome.attempt
+        if attempt.stopping is StopReason.TIMEOUT:
+            return timeout_error(self._plan.steps[attempt.step], self.state.step(attempt.step), self._now())
+        assert outcome.error is not None
+        return describe(outcome.error, attempt.step, attempt.number, self._services.redact)
+
+    async def _commands(self) -> list[Fact]:
+        if self.state.cancelling is not None:
+            return []
+        commands = await self._services.journal.requests(self.execution)
+        return [Fact(Cancelling(command.reason, command.subject)) for command in commands[:1]]
+
+    def _leave_queue(self) -> list[Fact]:
+        if self._inbox.admitted:
+            return [Fact(Started())]
+        deadline = self._queue_deadline()
+        if deadline is None or self._now() < deadline:
+            return []
+        message = f"the execution waited longer than {self._services.queue_timeout_s:g} s for a place"
+        error = ExecutionError(type=Reason.QUEUE_TIMEOUT, reason=Reason.QUEUE_TIMEOUT, message=message)
+        return [Fact(Failed(error, {}))]
+
+    def _queue_deadline(self) -> Micros | None:
+        timeout_s = self._services.queue_timeout_s
+        if self.state.status is not ExecutionState.QUEUED or timeout_s is None:
+            return None
+        return Micros(self.state.time + seconds(timeout_s))
+
+    def _arm(self) -> None:
+        """Sets the timer. One that fires too early is harmless, so a later need keeps the earlier timer."""
+        times = (self._decision.wake_at, self._appender.flush_at, self._queue_deadline())
+        at = min((at for at in times if at is not None), default=None)
+        if at is None or (self._timer is not None and self._timer_at <= at):
+            return
+        self._disarm()
+        self._timer_at = at
+        delay_s = max(0.0, (at - self._services.clock.now()) / MICROS_PER_SECOND)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._inbox.wake()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _call(self, name: str, number: int) -> StepCall:
+        state, plan = self.state, self._plan
+        accepted, request = state.accepted, state.accepted.request
+        step, planned = state.step(name), plan.steps[name]
+        scope = self._template_scope(accepted)
+        context = decode(request.context)
+        assert isinstance(context, dict), "checked when the request was accepted"
+        return StepCall(
+            principal=Principal(accepted.tenant, accepted.subject),
+            execution=self.execution,
+            workflow=request.workflow,
+            revision=accepted.revision,
+            step=planned.step,
+            attempt=number,
+            config=config_for(plan, name, scope, state.outcomes),
+            inputs=inputs_for(plan, name, scope, state.outcomes),
+            context=context,
+            bindings=request.resources,
+            deadline=attempt_deadline(planned, step),
+            idempotency_key=f"{self.execution}/{name}",
+            restored=step.checkpoint,
+        )
+
+    def _template_scope(self, accepted: Accepted) -> TemplateScope:
+        if self._scope is None:
+            request = accepted.request
+            session = {
+                "tenant_id": accepted.tenant,
+                "user_id": accepted.subject,
+                "session_id": request.session_id,
+            }
+            self._scope = TemplateScope(request.parameters, request.context, session, self._services.env)
+        return self._scope
+
+
+async def read_state(journal: Journal, codec: EventCodec, execution: str) -> State:
+    """The state an execution's journal tells."""
+    state: State | None = None
+    position = 0
+    while True:
+        stored = await journal.read(execution, position, limit=READ_EVENTS, limit_bytes=BATCH_BYTES_MAX)
+        if not stored:
+            break
+        position = stored[-1].sequence
+        # The last event is folded whatever it is, so that the sequence is right.
+        events = [codec.decode(e.data) for e in stored if e.kind not in NARRATION or e is stored[-1]]
+        state = fold(events, state, gapless=False)
+    if state is None:
+        raise ValueError(f"execution {execution} has no events")
+    return state

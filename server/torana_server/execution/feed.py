@@ -1,0 +1,349 @@
+"""From the journal to the watchers.
+
+The journal tells the feed what it made durable, and nothing else does, so no watcher can see what could still be
+lost (P1). The feed keeps a short tail of recent events per execution that has watchers or is being driven. A watcher
+is a cursor: it takes what follows its cursor from the tail, or from the journal when the tail no longer reaches that
+far back. A slow watcher therefore costs no memory beyond its cursor, and misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
+from torana_server.execution.events import TERMINAL_KINDS, EventKind
+from torana_server.execution.filters import Filter
+from torana_server.execution.ports import Commit, Journal, PositionedEvent, StoredEvent
+
+TAIL_BYTES_MAX = 512 * KIB
+"""Kept per execution while somebody watches it."""
+TAIL_BYTES_UNWATCHED_MAX = 16 * KIB
+"""Kept per running execution that nobody watches, for the watcher that is about to attach."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events of a stream are wanted. Empty means all. Terminal events pass every filter."""
+
+    kinds: frozenset[EventKind] = frozenset()
+    steps: frozenset[str] = frozenset()
+
+    def wants(self, event: StoredEvent) -> bool:
+        if event.kind in TERMINAL_KINDS:
+            return True
+        if self.kinds and event.kind not in self.kinds:
+            return False
+        return not (self.steps and event.step and event.step not in self.steps)
+
+    @property
+    def everything(self) -> bool:
+        return not self.kinds and not self.steps
+
+
+ALL_EVENTS = EventFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The events in (after_sequence, through_sequence] that pass the filter. `terminal`: the last event is in it."""
+
+    events: tuple[StoredEvent, ...]
+    after_sequence: int
+    through_sequence: int
+    terminal: bool
+
+
+class Wakeup:
+    """Wakes everybody who waits, at once. Waiting costs one future."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when woken or after `timeout_s`, whichever is first."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_later(timeout_s, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class Tail:
+    """The latest events of one execution, without gaps, ending at `through`."""
+
+    through: int
+    events: deque[StoredEvent] = field(default_factory=deque)
+    size_bytes: int = 0
+    watchers: int = 0
+    wakeup: Wakeup = field(default_factory=Wakeup)
+
+    def extend(self, commit: Commit) -> None:
+        if commit.events and commit.events[0].sequence == self.through + 1:
+            self.events.extend(commit.events)
+            self.size_bytes += sum(len(event.data) for event in commit.events)
+        elif commit.through_sequence > self.through:
+            # Written by another process, or a hint was lost: the journal has it.
+            self.events.clear()
+            self.size_bytes = 0
+        self.through = max(self.through, commit.through_sequence)
+        self._trim()
+        self.wakeup.wake()
+
+    def _trim(self) -> None:
+        limit = TAIL_BYTES_MAX if self.watchers else TAIL_BYTES_UNWATCHED_MAX
+        while self.size_bytes > limit and len(self.events) > 1:
+            self.size_bytes -= len(self.events.popleft().data)
+
+    def after(self, sequence: int) -> list[StoredEvent] | None:
+        """Up to one batch of events after `sequence`; None when the tail does not reach back that far."""
+        if not self.events or sequence < self.events[0].sequence - 1:
+            return None
+        start = sequence - self.events[0].sequence + 1
+        if start == 0 and len(self.events) <= BATCH_EVENTS_MAX and self.size_bytes <= BATCH_BYTES_MAX:
+            return list(self.events)
+        return self._slice(start)
+
+    def _slice(self, start: int) -> list[StoredEvent]:
+        taken: list[StoredEvent] = []
+        size = 0
+        for index in range(start, min(start + BATCH_EVENTS_MAX, len(self.events))):
+            event = self.events[index]
+            size += len(event.data)
+            if taken and size > BATCH_BYTES_MAX:
+                break
+            taken.append(event)
+        return taken
+
+
+class Feed:
+    """Receives commits (it is the journal's listener for them) and serves watches."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._tails: dict[str, Tail] = {}
+        self._any = Wakeup()
+        self.closed = False
+
+    def committed(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            tail = self._tails.get(commit.execution)
+            if tail is None:
+                if not commit.events:
+                    continue
+                tail = self._tails[commit.execution] = Tail(commit.events[0].sequence - 1)
+            tail.extend(commit)
+            if commit.events and commit.events[-1].kind in TERMINAL_KINDS:
+                # Watchers hold the tail they need; later ones read the journal.
+                del self._tails[commit.execution]
+        self._any.wake()
+
+    def forget(self, execution: str) -> None:
+        """Drops the tail of an execution that this server no longer drives, unless it is watched."""
+        tail = self._tails.get(execution)
+        if tail is not None and not tail.watchers:
+            del self._tails[execution]
+
+    def watch(
+        self,
+        execution: str,
+        after_sequence: int,
+        where: EventFilter,
+        *,
+        through: int,
+        ended: bool,
+        on_close: Callable[[], None],
+    ) -> Watch:
+        """A watch from `after_sequence` on. `through` and `ended` are what the caller knows of the execution."""
+        tail = self._tails.get(execution)
+        if tail is None:
+            tail = Tail(through)
+            if not ended:
+                self._tails[execution] = tail
+        tail.watchers += 1
+        return Watch(self, self._journal, execution, tail, after_sequence, where, on_close)
+
+    def unwatch(self, execution: str, tail: Tail) -> None:
+        tail.watchers -= 1
+        if not tail.watchers and not tail.events and self._tails.get(execution) is tail:
+            del self._tails[execution]
+
+    def watch_all(self, tenant: str, position: int, where: Filter, kinds: frozenset[EventKind]) -> WatchAll:
+        return WatchAll(self, self._journal, self._any, tenant, position, where, kinds)
+
+    def close(self) -> None:
+        """Ends every watch: `next` returns None at once from now on."""
+        self.closed = True
+        for tail in list(self._tails.values()):
+            tail.wakeup.wake()
+        self._any.wake()
+
+    def tail_bytes(self) -> int:
+        return sum(tail.size_bytes for tail in self._tails.values())
+
+
+class Watch:
+    """One watcher of one execution. Call `next` until `ended`; `close` when done."""
+
+    __slots__ = (
+        "_feed",
+        "_journal",
+        "_on_close",
+        "_position",
+        "_tail",
+        "_where",
+        "ended",
+        "execution",
+        "through_sequence",
+    )
+
+    def __init__(
+        self,
+        feed: Feed,
+        journal: Journal,
+        execution: str,
+        tail: Tail,
+        after_sequence: int,
+        where: EventFilter,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._on_close = on_close
+        self._feed = feed
+        self._journal = journal
+        self._tail = tail
+        self._where = where
+        self._position = after_sequence
+        self.execution = execution
+        self.through_sequence = after_sequence
+        """The cursor of the last batch handed out."""
+        self.ended = False
+
+    @property
+    def position(self) -> int:
+        """Everything up to here that passes the filter was handed out. At or ahead of `through_sequence`."""
+        return self._position
+
+    async def next(self, timeout_s: float) -> Batch | None:
+        """The next batch; None when nothing came for `timeout_s`, or the feed is closed. Not after `ended`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._feed.closed:
+            events = await self._events()
+            if events:
+                batch = self._batch(events)
+                if batch is not None:
+                    return batch
+                continue
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                return None
+            await self._tail.wakeup.wait(remaining)
+        return None
+
+    async def _events(self) -> list[StoredEvent]:
+        if self._position >= self._tail.through:
+            return []
+        events = self._tail.after(self._position)
+        if events is None:
+            events = await self._journal.read(
+                self.execution, self._position, limit=BATCH_EVENTS_MAX, limit_bytes=BATCH_BYTES_MAX
+            )
+        return events
+
+    def _batch(self, events: list[StoredEvent]) -> Batch | None:
+        self._position = events[-1].sequence
+        self.ended = events[-1].kind in TERMINAL_KINDS
+        if not self._where.everything:
+            events = [event for event in events if self._where.wants(event)]
+            if not events:
+                return None
+        batch = Batch(tuple(events), self.through_sequence, self._position, self.ended)
+        self.through_sequence = self._position
+        return batch
+
+    @property
+    def latest_sequence(self) -> int:
+        return self._tail.through
+
+    @property
+    def draining(self) -> bool:
+        """No more will come: the server is shutting down."""
+        return self._feed.closed
+
+    def close(self) -> None:
+        self._feed.unwatch(self.execution, self._tail)
+        self._on_close()
+
+
+class WatchAll:
+    """One watcher of all executions of a tenant."""
+
+    __slots__ = ("_any", "_feed", "_journal", "_kinds", "_tenant", "_where", "position")
+
+    @property
+    def draining(self) -> bool:
+        return self._feed.closed
+
+    def __init__(
+        self,
+        feed: Feed,
+        journal: Journal,
+        any_commit: Wakeup,
+        tenant: str,
+        position: int,
+        where: Filter,
+        kinds: frozenset[EventKind],
+    ) -> None:
+        self._feed = feed
+        self._journal = journal
+        self._any = any_commit
+        self._tenant = tenant
+        self._where = where
+        self._kinds = kinds
+        self.position = position
+
+    async def next(self, timeout_s: float) -> list[PositionedEvent]:
+        """The next events, in order within each execution; empty when nothing came for `timeout_s` or the feed is
+        closed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._feed.closed:
+            before = self.position
+            events, self.position = await self._journal.read_all(
+                self._tenant,
+                self.position,
+                self._where,
+                self._kinds,
+                limit=BATCH_EVENTS_MAX,
+                limit_bytes=BATCH_BYTES_MAX,
+            )
+            if events:
+                return events
+            if self.position > before:
+                continue
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                return []
+            await self._any.wait(remaining)
+        return []
