@@ -1,0 +1,25 @@
+"""The names people import are a promise: one that comes or goes changes this file in the same commit."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+SURFACES: dict[str, list[str]] = {
+    "torana": [],
+    "torana_server": [],
+}
+
+
+@pytest.mark.parametrize("package", sorted(SURFACES))
+def test_a_package_exports_exactly_the_promised_names(package: str) -> None:
+    module = importlib.import_module(package)
+    assert sorted(getattr(module, "__all__", [])) == sorted(SURFACES[package])
+
+
+@pytest.mark.parametrize("package", sorted(SURFACES))
+def test_every_promised_name_exists(package: str) -> None:
+    module = importlib.import_module(package)
+    missing = [name for name in SURFACES[package] if not hasattr(module, name)]
+    assert not missing
