@@ -39,14 +39,14 @@ lint: $(STAMP) ## check style, types, the proto contract and the Dockerfile
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/buf lint
-	$(BIN)/buf format --exit-code --diff proto/torana
+	$(BIN)/buf format --exit-code --diff --path proto/torana
 	$(WITH_TOOLS) $(BIN)/python tools/check_breaking.py
 	$(BIN)/hadolint Dockerfile
 
 format: $(STAMP) ## rewrite Python and protos in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/buf format --write proto/torana
+	$(BIN)/buf format --write --path proto/torana
 
 proto: $(STAMP) ## generate the code under clients/ from proto/
 	rm -f $(PROTO_OUT)/*_pb2.py $(PROTO_OUT)/*_pb2.pyi $(PROTO_OUT)/*_pb2_grpc.py $(PROTO_OUT)/*_pb2_grpc.pyi
