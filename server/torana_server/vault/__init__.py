@@ -3,11 +3,10 @@
 from torana_server.vault.envelope import Binding, TenantKey, seal, unseal
 from torana_server.vault.hardening import Hardening, harden_process
 from torana_server.vault.key_sources import (
-    KEYS_VARIABLE,
     KeyFile,
     generated_key_file,
-    keyring_from_environment,
     keyring_from_file,
+    keyring_from_text,
 )
 from torana_server.vault.keyring import Keyring, KeyWrapper, LocalKey, require_operator_key
 from torana_server.vault.memory import MemorySecretStore
@@ -28,7 +27,6 @@ from torana_server.vault.values import encode_value
 from torana_server.vault.vault import SecretManager
 
 __all__ = [
-    "KEYS_VARIABLE",
     "REDACTED",
     "Action",
     "AuditRecord",
@@ -53,8 +51,8 @@ __all__ = [
     "encode_value",
     "generated_key_file",
     "harden_process",
-    "keyring_from_environment",
     "keyring_from_file",
+    "keyring_from_text",
     "require_operator_key",
     "seal",
     "unseal",

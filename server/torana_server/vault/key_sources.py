@@ -16,7 +16,7 @@ import binascii
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,9 @@ class KeyFile:
     created: bool
 
 
-def keyring_from_environment(environ: Mapping[str, str]) -> Keyring | None:
-    """The keyring in `TORANA_VAULT_KEYS`, or None when it is unset or empty. Raises VaultError if malformed."""
-    text = environ.get(KEYS_VARIABLE, "").strip()
-    return _parse(text, KEYS_VARIABLE) if text else None
+def keyring_from_text(text: str) -> Keyring:
+    """The keyring that `TORANA_VAULT_KEYS` holds. Raises VaultError if it is malformed or empty."""
+    return _parse(text, KEYS_VARIABLE)
 
 
 def keyring_from_file(path: Path) -> Keyring:
