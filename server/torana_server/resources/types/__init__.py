@@ -1,0 +1,1 @@
+"""The built-in resource types, one a file. They register like any other."""
