@@ -102,8 +102,11 @@ class Engine:
         self._draining = False
 
     async def open(self) -> None:
-        """Opens the journal and goes on with unfinished executions, in the background."""
+        """Opens the journal. Executions may start; unfinished ones wait for `go_on`."""
         await self._journal.open(self)
+
+    def go_on(self) -> None:
+        """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
         self._claimer = asyncio.create_task(self._claim_for_ever(), name="claim executions")
 
     async def drain(self, grace_s: float) -> None:

@@ -1,0 +1,252 @@
+"""The composition root: settings → adapters → product → faces. The only file that sees everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torana_server import telemetry
+from torana_server.access import Principal
+from torana_server.adapters.memory.journal import MemoryJournal
+from torana_server.adapters.memory.secrets import MemorySecretStore
+from torana_server.adapters.sqlite.journal import SqliteJournal
+from torana_server.adapters.sqlite.secrets import SqliteSecretStore
+from torana_server.adapters.wire import WireCodec
+from torana_server.core.clock import Clock, SystemClock
+from torana_server.core.errors import UnavailableError
+from torana_server.core.ids import new_id
+from torana_server.execution import AdmissionLimits, Engine, Journal, Services
+from torana_server.resources import Binding, Leases, ResourceRegistry, Resources, ResourceSettings, ResourceTypes
+from torana_server.rpc import Faces, GrpcServer, RpcSettings
+from torana_server.settings import Settings
+from torana_server.steps import FunctionRegistry, InProcessRunner, LoopWatchdog, StepTypes
+from torana_server.system import System
+from torana_server.vault import (
+    Keyring,
+    SecretManager,
+    generated_key_file,
+    harden_process,
+    keyring_from_file,
+    keyring_from_text,
+    require_operator_key,
+)
+from torana_server.workflow import WorkflowRegistry
+
+logger = logging.getLogger("torana.app")
+
+JOURNAL_FAILED_GRACE_S = 1.0
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the operator brings: all of it optional, all of it open for registration before the start."""
+
+    functions: FunctionRegistry = field(default_factory=FunctionRegistry)
+    resource_registry: ResourceRegistry = field(default_factory=ResourceRegistry)
+    resource_types: ResourceTypes = field(default_factory=ResourceTypes.standard)
+    secrets: SecretManager | None = None
+
+
+class Application:
+    """One server, wired. `open` starts it without a face; `serve` opens the gRPC face; `close` drains and stops."""
+
+    def __init__(self, settings: Settings, parts: Parts, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.secrets = parts.secrets or SecretManager(cache_ttl=settings.secret_cache_ttl_s)
+        self.functions = parts.functions
+        self.step_types = StepTypes.standard(parts.functions)
+        self.workflows = WorkflowRegistry(self.step_types)
+        self.resources = Resources(
+            parts.resource_registry,
+            parts.resource_types,
+            self.secrets,
+            clock=self.clock,
+            settings=_resource_settings(settings),
+            redact=self.secrets.redactor.redact,
+        )
+        self.watchdog = LoopWatchdog(threshold_ms=settings.lag_warning_ms)
+        self.runner = InProcessRunner(
+            self.step_types,
+            _Leases(self.resources),
+            threads_max=settings.threads_max,
+        )
+        self.journal = _journal(settings)
+        self.codec = WireCodec()
+        self.engine = self._engine()
+        self.system = System(self)
+        self.server: GrpcServer | None = None
+        self.fatal = asyncio.Event()
+        """Set when the journal failed: the process must stop, so that recovery starts clean."""
+        self._failure: Exception | None = None
+
+    def _engine(self) -> Engine:
+        settings = self.settings
+        services = Services(
+            journal=self.journal,
+            codec=self.codec,
+            clock=self.clock,
+            runner=self.runner,
+            redact=self.secrets.redactor.redact,
+            draw=random.random,
+            server_id=new_id(),
+            env={name: os.environ[name] for name in settings.template_env if name in os.environ},
+            cancel_grace_s=settings.cancel_grace_s,
+            queue_timeout_s=settings.queue_timeout_s,
+        )
+        limits = AdmissionLimits(
+            running=settings.running_max,
+            running_per_tenant=settings.running_per_tenant_max,
+            running_per_workflow=settings.running_per_workflow_max,
+            queued=settings.queued_max,
+        )
+        return Engine(
+            services,
+            self.workflows,
+            self.resources,
+            offers=self.step_types.offers,
+            limits=limits,
+            on_fatal=self._failed,
+        )
+
+    async def open(self) -> None:
+        """Raises VaultError, StateError (JOURNAL_IN_USE) or UnavailableError; nothing stays open then."""
+        harden_process()
+        telemetry.configure_logging(self.settings.log_level, self.settings.log_format, self.secrets.redactor.redact)
+        try:
+            await self._open_parts()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open_parts(self) -> None:
+        await self.engine.open()
+        await self._open_vault()
+        await self.resources.start()
+        self.watchdog.start()
+        self.engine.go_on()
+
+    async def _open_vault(self) -> None:
+        if self.settings.journal == "memory":
+            await self.secrets.open(MemorySecretStore(), None)
+            return
+        keyring = _keyring(self.settings)
+        if self.settings.production:
+            require_operator_key(keyring)
+        store = await SqliteSecretStore.open(self.settings.data_dir / "vault.db")
+        try:
+            await self.secrets.open(store, keyring)
+        except BaseException:
+            await store.close()
+            raise
+
+    async def serve(self, address: str | None = None) -> int:
+        """Opens the gRPC face; the port it listens on."""
+        faces = Faces(
+            engine=self.engine,
+            workflows=self.workflows,
+            step_types=self.step_types,
+            resources=self.resources,
+            resource_types=self.resources.types,
+            secrets=self.secrets,
+            system=self.system,
+            clock=self.clock,
+        )
+        self.server = GrpcServer(faces, _rpc_settings(self.settings, address or self.settings.address))
+        await self.server.start()
+        return self.server.port
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Drains, then stops everything. Idempotent."""
+        grace_s = self.settings.drain_grace_s if grace_s is None else grace_s
+        if self.server is not None:
+            self.server.refuse()
+        await self.engine.drain(0 if self.fatal.is_set() else grace_s)
+        if self.server is not None:
+            await self.server.drain()
+            await self.server.stop(JOURNAL_FAILED_GRACE_S)
+            self.server = None
+        await self.runner.close()
+        await self.resources.close()
+        self.watchdog.stop()
+        await self.engine.close()
+        await self.secrets.close()
+
+    def check_fatal(self) -> None:
+        """Raises UnavailableError when the journal failed."""
+        if self._failure is not None:
+            raise UnavailableError(
+                f"the journal failed ({self._failure}); the server stopped so that the next start recovers cleanly"
+            ) from self._failure
+
+    def _failed(self, error: Exception) -> None:
+        self._failure = error
+        self.fatal.set()
+
+
+class _Leases:
+    """The resources as the runner knows them."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def open(
+        self,
+        principal: Principal,
+        bindings: Mapping[str, Binding],
+        *,
+        execution: str,
+        step: str,
+        attempt: int,
+        allowed: frozenset[str] | None,
+    ) -> Leases:
+        return self._resources.open(
+            principal, bindings, execution=execution, step=step, attempt=attempt, allowed=allowed
+        )
+
+
+def _journal(settings: Settings) -> Journal:
+    if settings.journal == "memory":
+        return MemoryJournal()
+    return SqliteJournal(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
+
+
+def _keyring(settings: Settings) -> Keyring:
+    """From the settings; failing that, from a key file beside the data, made on the first start."""
+    if settings.vault_keys is not None:
+        return keyring_from_text(settings.vault_keys.get_secret_value())
+    if settings.vault_keys_file is not None:
+        return keyring_from_file(settings.vault_keys_file)
+    path: Path = settings.data_dir / "vault.key"
+    key_file = generated_key_file(path)
+    if key_file.created:
+        logger.warning("made a vault key in %s; without it the secrets beside it cannot be recovered: back it up", path)
+    return key_file.keyring
+
+
+def _resource_settings(settings: Settings) -> ResourceSettings:
+    return ResourceSettings(
+        idle_timeout_s=settings.pool_idle_timeout_s,
+        open_timeout_s=settings.pool_open_timeout_s,
+        health_check_interval_s=settings.health_check_interval_s,
+    )
+
+
+def _rpc_settings(settings: Settings, address: str) -> RpcSettings:
+    return RpcSettings(
+        address=address,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        tls_client_ca=settings.tls_client_ca,
+        allow_insecure=settings.allow_insecure,
+        reflection=settings.reflection,
+        message_bytes_max=settings.message_bytes_max,
+        streams_max=settings.streams_max,
+        stream_age_s_max=settings.stream_age_s_max,
+        heartbeat_interval_s=settings.heartbeat_interval_s,
+    )

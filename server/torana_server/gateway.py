@@ -1,0 +1,219 @@
+"""The embedding face: a whole server inside a Python program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from torana_server.access import LOCAL
+from torana_server.app import Application, Parts
+from torana_server.core.errors import InvalidRequestError
+from torana_server.core.values import decode, encode
+from torana_server.execution import Event, ExecutionRequest, ExecutionState, StepPhase
+from torana_server.request import WorkflowRequest, WorkflowResponse
+from torana_server.resources import ResourceRegistry, binding_from
+from torana_server.settings import Settings
+from torana_server.vault import SecretManager
+from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
+
+QUIET_S = 3_600.0
+"""How long one wait for the next event may last; nothing is decided by it."""
+
+
+class Gateway:
+    """Registers workflows and runs them, in this process and for callers over gRPC.
+
+    Works at once: it starts on first use, or with `await start()`, or with `async with`. It keeps its journal and
+    vault in `data_dir` (`./torana-data`), or in memory with `enable_durability=False`. One process at a time may have
+    a folder: a second one gets StateError (JOURNAL_IN_USE).
+    """
+
+    def __init__(
+        self,
+        *,
+        resource_registry: ResourceRegistry | None = None,
+        secret_manager: SecretManager | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        enable_durability: bool = True,
+        data_dir: str | Path | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """`settings` is the base; the other arguments, where given, stand above it."""
+        changes: dict[str, Any] = {"title": title, "description": description}
+        if data_dir is not None:
+            changes["data_dir"] = Path(data_dir)
+        if not enable_durability:
+            changes["journal"] = "memory"
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        self.settings = (settings or Settings()).model_copy(update=chosen)
+        self.resource_registry = resource_registry or ResourceRegistry()
+        parts = Parts(resource_registry=self.resource_registry, secrets=secret_manager)
+        self._app = Application(self.settings, parts)
+        self.secret_manager = self._app.secrets
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def workflows(self) -> Mapping[str, RegisteredWorkflow]:
+        """The registered workflows by name, each at its current revision."""
+        return {workflow.name: workflow for workflow in self._app.workflows.all()}
+
+    def register_workflow(
+        self,
+        name: str,
+        workflow: Workflow | Definition,
+        required_resources: list[str] | None = None,
+        description: str = "",
+        metadata: Mapping[str, object] | None = None,
+    ) -> RegisteredWorkflow:
+        """Compiles and registers. Raises InvalidWorkflowError with every problem."""
+        if isinstance(workflow, Workflow):
+            for function in workflow.functions:
+                self._app.functions.register(function.name, function.call, function.version)
+        return self._app.workflows.register(
+            workflow,
+            name=name,
+            required_resources=required_resources,
+            description=description,
+            metadata=metadata,
+        )
+
+    def register_function(self, name: str, function: Callable[..., Any], version: str = "1") -> None:
+        """Makes a function available to `function` steps and, by its name, to source steps."""
+        self._app.functions.register(name, function, version)
+
+    async def start(self) -> None:
+        """Opens journal and vault and goes on with what was unfinished. Idempotent."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._app.open())
+        await asyncio.shield(self._starting)
+
+    async def close(self) -> None:
+        """Drains: running steps finish within the grace, the rest goes on at the next start."""
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
+            self._starting = None
+            await self._app.close()
+
+    async def __aenter__(self) -> Gateway:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def execute_workflow(self, name: str, request: WorkflowRequest | None = None) -> WorkflowResponse:
+        """Runs a workflow to its end. A workflow that fails is a response, not an exception.
+
+        Raises WorkflowNotFoundError, InvalidRequestError, StateError (RESOURCE_NOT_BOUND), ConflictError …
+        """
+        await self.start()
+        started = await self._app.engine.start(LOCAL, _engine_request(name, request or WorkflowRequest()))
+        execution = started.summary.execution
+        watch = await self._app.engine.watch(LOCAL, execution)
+        try:
+            while not watch.ended:
+                await watch.next(QUIET_S)
+        finally:
+            watch.close()
+        return await self.get_execution(execution)
+
+    async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncIterator[Event]:
+        """Runs a workflow and yields its events. Leaving the loop does not stop the execution."""
+        await self.start()
+        started = await self._app.engine.start(LOCAL, _engine_request(name, request or WorkflowRequest()))
+        watch = await self._app.engine.watch(LOCAL, started.summary.execution)
+        codec = self._app.codec
+        try:
+            while not watch.ended:
+                batch = await watch.next(QUIET_S)
+                for stored in batch.events if batch is not None else ():
+                    yield codec.decode(stored.data)
+        finally:
+            watch.close()
+
+    async def get_execution(self, execution_id: str) -> WorkflowResponse:
+        """The outcome of an execution that has ended. Raises ExecutionNotFoundError."""
+        view = await self._app.engine.get(LOCAL, execution_id)
+        status = _STATUSES.get(view.summary.state)
+        if status is None:
+            raise InvalidRequestError(f"execution {execution_id} is {view.summary.state}; wait for its end")
+        steps = view.state.steps if view.state is not None else {}
+        result = {
+            name: decode(step.output)
+            for name, step in steps.items()
+            if step.phase is StepPhase.COMPLETED and step.output is not None
+        }
+        error = view.state.error if view.state is not None else None
+        return WorkflowResponse(execution_id=execution_id, status=status, result=result, error=error)
+
+    async def serve(self, address: str | None = None) -> int:
+        """Listens for gRPC, in the background until `close`; the port."""
+        await self.start()
+        return await self._app.serve(address)
+
+    def run(self, host: str | None = None, port: int | None = None) -> None:
+        """Serves until SIGINT or SIGTERM, then drains. A second signal stops at once."""
+        address = None
+        if host is not None or port is not None:
+            address = f"{host or '127.0.0.1'}:{7233 if port is None else port}"
+        uvloop.run(self.serve_until_stopped(address))
+
+    async def serve_until_stopped(
+        self, address: str | None = None, started: Callable[[int], None] | None = None
+    ) -> None:
+        """Serves until a signal or a failed journal. `started` is called with the port once it listens.
+
+        Raises UnavailableError when the journal failed: start again, and recovery goes on from what is durable.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.close)
+            port = await self.serve(address)
+            if started is not None:
+                started(port)
+            await _stop_signal(self._app.fatal)
+        self._app.check_fatal()
+
+
+async def _stop_signal(fatal: asyncio.Event) -> None:
+    """Until the first SIGINT or SIGTERM, whose handler is then the default one again."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stopped.set)
+    waits = [asyncio.create_task(event.wait()) for event in (stopped, fatal)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+_STATUSES: Mapping[ExecutionState, Any] = {
+    ExecutionState.COMPLETED: "completed",
+    ExecutionState.FAILED: "failed",
+    ExecutionState.CANCELLED: "cancelled",
+}
+
+
+def _engine_request(name: str, request: WorkflowRequest) -> ExecutionRequest:
+    return ExecutionRequest(
+        workflow=name,
+        revision=request.revision,
+        parameters=encode(dict(request.parameters)),
+        context=encode(dict(request.context)),
+        resources={key: binding_from(binding) for key, binding in request.resources.items()},
+        idempotency_key=request.idempotency_key,
+        timeout_s=request.timeout,
+        labels=request.labels,
+        session_id=request.session_id,
+    )

@@ -1,0 +1,87 @@
+"""Every setting of a server: one frozen object, read from flags and `TORANA_*` variables in one place.
+
+A setting's description is its documentation; units stand last in its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from torana_server.core.limits import KIB, MIB
+
+
+class Settings(BaseSettings):
+    """Defaults suit one developer on one machine: loopback, SQLite in `./torana-data`, a generated vault key."""
+
+    model_config = SettingsConfigDict(env_prefix="TORANA_", frozen=True, extra="forbid")
+
+    title: str = Field("Torana", description="What the server calls itself in GetInfo.", max_length=200)
+    description: str = Field("", description="What the server is for, in GetInfo.", max_length=2_000)
+
+    data_dir: Path = Field(Path("torana-data"), description="Folder of journal, vault and generated key; mode 0700.")
+    journal: Literal["sqlite", "memory"] = Field(
+        "sqlite", description="Where executions are kept. `memory` survives nothing."
+    )
+    disk_reserve_bytes: int = Field(
+        64 * MIB, ge=0, description="Free space below which nothing new is accepted, so that what runs can finish."
+    )
+
+    address: str = Field("127.0.0.1:7233", description="host:port or unix:PATH to listen on.")
+    tls_cert: Path | None = Field(None, description="Certificate chain (PEM). With `tls_key`: the server speaks TLS.")
+    tls_key: Path | None = Field(None, description="Private key (PEM).")
+    tls_client_ca: Path | None = Field(None, description="CA that clients' certificates must come from (mTLS).")
+    allow_insecure: bool = Field(False, description="Listen on an address beyond this machine without TLS.")
+    reflection: bool = Field(True, description="Offer server reflection (v1 and v1alpha).")
+    message_bytes_max: int = Field(4 * MIB, ge=64 * KIB, le=64 * MIB, description="Largest message received or sent.")
+    streams_max: int = Field(5_000, ge=1, le=100_000, description="Streams open at once, over all connections.")
+    stream_age_s_max: float = Field(
+        900.0, ge=1, le=86_400, description="After this long a stream ends and the client resumes it."
+    )
+    heartbeat_interval_s: float = Field(
+        15.0, ge=1, le=60, description="How often a quiet stream says that it lives, unless the client asks otherwise."
+    )
+    drain_grace_s: float = Field(
+        30.0, ge=0, le=3_600, description="How long a stopping server lets running steps finish."
+    )
+
+    running_max: int = Field(1_000, ge=1, le=100_000, description="Executions running at once.")
+    running_per_tenant_max: int = Field(1_000, ge=1, le=100_000, description="The same, per tenant.")
+    running_per_workflow_max: int = Field(1_000, ge=1, le=100_000, description="The same, per tenant and workflow.")
+    queued_max: int = Field(10_000, ge=0, le=1_000_000, description="Accepted executions that wait for a place.")
+    queue_timeout_s: float | None = Field(None, gt=0, description="How long one may wait. Unset: as long as it takes.")
+    cancel_grace_s: float = Field(10.0, ge=0, le=600, description="How long a cancelled step may clean up.")
+    threads_max: int = Field(16, ge=1, le=1_000, description="Threads for steps that are plain `def` functions.")
+    lag_warning_ms: float = Field(
+        100.0, ge=10, le=10_000, description="Event-loop lag above which the step that caused it is named."
+    )
+    template_env: tuple[str, ...] = Field((), description="Environment variables that `${env.NAME}` may read.")
+
+    vault_keys: SecretStr | None = Field(
+        None, description="Keyring of the vault: `id:base64[,id:base64]`, primary first."
+    )
+    vault_keys_file: Path | None = Field(None, description="File with the keyring, mode 0600.")
+    production: bool = Field(False, description="Refuse to start on a generated vault key.")
+    secret_cache_ttl_s: float = Field(
+        300.0, ge=0, le=86_400, description="How long a decrypted secret is kept. 0: not at all."
+    )
+
+    pool_idle_timeout_s: float = Field(300.0, gt=0, le=86_400, description="An unused pool closes after this.")
+    pool_open_timeout_s: float = Field(10.0, gt=0, le=600, description="Opening a pool takes at most this.")
+    health_check_interval_s: float = Field(30.0, ge=1, le=3_600, description="How often live pools are checked.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lines below it are dropped.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: for people on a terminal, JSON elsewhere."
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, address: str) -> str:
+        host, colon, port = address.rpartition(":")
+        if address.startswith("unix:") or (colon and host and port.isdigit() and int(port) < 65_536):
+            return address
+        raise ValueError("write host:port, such as 127.0.0.1:7233, [::1]:7233 or unix:/run/torana.sock")
