@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import redis.asyncio
 import redis.exceptions
 from pydantic import Field
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -39,7 +41,7 @@ class CacheConfig(TypeConfig):
 
 @dataclass(slots=True, eq=False)
 class CachePool:
-    client: redis.asyncio.Redis = field(repr=False)
+    client: LeasedRedis = field(repr=False)
     connections: redis.asyncio.BlockingConnectionPool = field(repr=False)
     max_connections: int
     acquire_timeout_s: float
@@ -67,7 +69,7 @@ class CacheType(ResourceType[CacheConfig, CachePool]):
             retry=Retry(NoBackoff(), 1),
             protocol=2,
         )
-        client = redis.asyncio.Redis(connection_pool=connections)
+        client = LeasedRedis(connection_pool=connections)
         pool = CachePool(client, connections, config.max_connections, config.acquire_timeout)
         try:
             await self.check(pool)
@@ -78,7 +80,7 @@ class CacheType(ResourceType[CacheConfig, CachePool]):
 
     async def check(self, pool: CachePool) -> None:
         if len(pool.holdings) < pool.max_connections:
-            await pool.client.execute_command("PING")
+            await pool.client.execute_command("PING")  # type: ignore[no-untyped-call] # redis types it in part
             return
         connection = pool.connections.make_connection()
         try:
@@ -96,14 +98,24 @@ class CacheType(ResourceType[CacheConfig, CachePool]):
     def stats(self, pool: CachePool) -> Mapping[str, int]:
         return {"max_size": pool.max_connections, "in_use": len(pool.holdings)}
 
-    def lend(self, pool: CachePool, borrower: Borrower) -> redis.asyncio.Redis:
+    def lend(self, pool: CachePool, borrower: Borrower) -> LeasedRedis:
         client = copy.copy(pool.client)
         client.connection_pool = LeasedConnections(pool, borrower)  # type: ignore[assignment] # the part clients use
         return client
 
-    async def take_back(self, pool: CachePool, lent: redis.asyncio.Redis) -> None:
+    async def take_back(self, pool: CachePool, lent: LeasedRedis) -> None:
         leased: Any = lent.connection_pool
         await leased.end()
+
+
+class LeasedRedis(redis.asyncio.Redis):
+    """What a step gets: the shared client, with connections as one attempt sees them."""
+
+    def pubsub(self, **options: Any) -> PubSub:
+        subscription = super().pubsub(**options)
+        leased: Any = self.connection_pool
+        leased.subscriptions.add(subscription)
+        return subscription
 
 
 class LeasedConnections:
@@ -115,6 +127,7 @@ class LeasedConnections:
         self._borrower = borrower
         self._mine: set[Any] = set()
         self._ended = False
+        self.subscriptions: weakref.WeakSet[PubSub] = weakref.WeakSet()
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         if self._ended:
@@ -138,6 +151,8 @@ class LeasedConnections:
 
     async def end(self) -> None:
         self._ended = True
+        for subscription in tuple(self.subscriptions):
+            await subscription.aclose()  # or its connection would subscribe again
         for connection in tuple(self._mine):
             await connection.disconnect(nowait=True)
             await self.release(connection)
