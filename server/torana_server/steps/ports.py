@@ -57,19 +57,60 @@ class StepEvents(Protocol):
         """Returns when durable."""
 
     def log(self, level: int, message: str) -> None:
-        """Never waits: a line that does not fit is dropped and counted. `level` as in logging (10, 20, 30, 40)."""
+        """Never waits: a line that does not fit is dropped and counted. `level` as in logging (10, 20, 30, 40).
+        Called on the event loop only, as everything here."""
+
+
+class StepResources(Protocol):
+    """The resources of one attempt, leased when first asked for."""
+
+    async def get(self, name: str) -> object:
+        """The object bound to `name`, the same one at every call. Raises ResourceError; after `release` StepError."""
+
+    async def release(self) -> None:
+        """Returns every lease, those of a `get` still under way included. Idempotent; a resource's own failure to
+        go back is the pool's to report and is not raised."""
+
+
+class ResourceLeases(Protocol):
+    """Where attempts get resources from."""
+
+    def open(
+        self,
+        principal: Principal,
+        bindings: Mapping[str, Binding],
+        *,
+        execution: str,
+        step: str,
+        attempt: int,
+        allowed: frozenset[str] | None,
+    ) -> StepResources:
+        """Leases nothing yet. `allowed` are the names the step declared; None when it declared none and may have
+        any that is bound."""
 
 
 class StepRunner(Protocol):
     """Runs attempts. May run them anywhere.
 
     `run` returns the result, or raises: StepError and ResourceError as they are, anything else is the step's own
-    failure. Cancelling the coroutine asks the attempt to stop and gives it `cancel_grace_s` to clean up; `run` then
-    ends, whether the attempt did or not, and an abandoned attempt's late result and calls are refused.
-    Leases are returned before `run` ends.
+    failure. CancelledError leaves `run` only when the task that awaits it was cancelled. Leases are returned before
+    `run` ends.
+
+    The caller awaits `run` in a task of its own for each attempt. Cancelling that task asks the attempt to stop: an
+    `async` step sees the CancelledError itself, in that same task, so one that ignores it keeps `run` from ending.
+    The caller waits `cancel_grace_s`, then stops waiting and calls `abandon`. A plain `def` step is waited for no
+    longer than `cancel_grace_s` by `run` itself.
     """
 
+    @property
+    def cancel_grace_s(self) -> float:
+        """How long a cancelled attempt may clean up."""
+
     async def run(self, call: StepCall, events: StepEvents) -> StepResult: ...
+
+    def abandon(self, call: StepCall) -> None:
+        """Gives up on an attempt that ignored its cancellation: its leases are returned at once and all its later
+        calls are refused. Does nothing for an attempt that has ended."""
 
     async def close(self) -> None:
         """Waits for nothing: the engine has ended or cancelled every attempt before."""
