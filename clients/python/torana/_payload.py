@@ -28,7 +28,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from torana._struct import value_to_native
+from torana._struct import utf8_text, value_to_native
 from torana._types import BlobReference
 from torana.errors import InvalidRequestError, Violation
 from torana.v1 import payload_pb2
@@ -79,7 +79,7 @@ def _encode(value: object, path: str, depth: int) -> tuple[object, Types]:
         case None | bool():
             return value, {}
         case str():
-            return _text(value, path), {}
+            return utf8_text(value, path), {}
         case int():
             return _integer(int(value), path), {}
         case float():
@@ -119,12 +119,6 @@ def _encode_scalar(value: object, path: str) -> tuple[object, Types]:
             raise _refused(path, f"a {type(value).__name__} has no JSON form; send a plain value instead")
 
 
-def _text(value: str, path: str) -> str:
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise _refused(path, "the text holds half of a surrogate pair, which UTF-8 cannot carry")
-    return value
-
-
 def _integer(value: int, path: str) -> int:
     if not -INTEGER_LIMIT < value < INTEGER_LIMIT:
         raise _refused(path, "the integer has more than 1,000 digits")
@@ -143,7 +137,7 @@ def _encode_object(value: Mapping[Any, object], path: str, depth: int) -> tuple[
     for key, member in value.items():
         if not isinstance(key, str):
             raise _refused(path, f"the key {key!r} is not a string, and JSON has only those")
-        _text(key, path)
+        utf8_text(key, path)
         plain[key], inner = _encode(member, f"{path}/{_escape(key)}", depth + 1)
         types |= {(key, *rest): kind for rest, kind in inner.items()}
     return plain, types

@@ -133,7 +133,7 @@ def is_worth_another_attempt(error: ToranaError) -> bool:
 class Cut(enum.Enum):
     """Ways to lose a stream that are no status of a call."""
 
-    SILENT = "nothing came from the server for two and a half heartbeat intervals"
+    SILENT = "nothing came from the server in time, not even a heartbeat"
     NO_END = "the stream ended without saying why"
     RESET = "the call was cancelled by the other side"
 
@@ -291,11 +291,8 @@ class FeedResume:
 
 def error_of_end(end: stream_pb2.StreamEnd) -> ToranaError:
     """What a StreamEnd before the end of the execution amounts to: a lost stream when it is resumable."""
-    reason = (
-        stream_pb2.StreamEnd.Reason.Name(end.reason)
-        if end.reason in stream_pb2.StreamEnd.Reason.values()
-        else str(end.reason)
-    )
+    known = end.reason in stream_pb2.StreamEnd.Reason.values()
+    reason = stream_pb2.StreamEnd.Reason.Name(end.reason) if known else f"reason {end.reason}"
     error = error_from_status(end.status) if end.HasField("status") else None
     if end.resumable:
         retry_after_s = error.retry_after_s if error else None

@@ -10,11 +10,7 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import (  # type: ignore[import-untyped]  # the package ships no types
-    code_pb2,
-    error_details_pb2,
-    status_pb2,
-)
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from torana import errors
 from torana._native import to_native

@@ -56,7 +56,7 @@ def _value(value: object, path: str, depth: int) -> struct_pb2.Value:
         case int() | float():
             return struct_pb2.Value(number_value=_number(value, path))
         case str():
-            return struct_pb2.Value(string_value=value)
+            return struct_pb2.Value(string_value=utf8_text(value, path))
         case Mapping():
             fields = {_key(key, path): _value(member, f"{path}.{key}", depth + 1) for key, member in value.items()}
             return struct_pb2.Value(struct_value=struct_pb2.Struct(fields=fields))
@@ -65,6 +65,12 @@ def _value(value: object, path: str, depth: int) -> struct_pb2.Value:
             return struct_pb2.Value(list_value=struct_pb2.ListValue(values=items))
         case _:
             raise _refused(path, f"a {type(value).__name__} is not allowed here, only plain JSON values")
+
+
+def utf8_text(value: str, path: str) -> str:
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _refused(path, "the text holds half of a surrogate pair, which UTF-8 cannot carry")
+    return value
 
 
 def _number(value: float, path: str) -> float:
@@ -78,7 +84,7 @@ def _number(value: float, path: str) -> float:
 def _key(key: object, path: str) -> str:
     if not isinstance(key, str):
         raise _refused(path, f"the key {key!r} is not a string, and JSON has only those")
-    return key
+    return utf8_text(key, path)
 
 
 def _refused(path: str, message: str) -> InvalidRequestError:
