@@ -16,8 +16,8 @@ from torana.v1 import execution_pb2, resource_pb2, secret_service_pb2, workflow_
 from torana.v1 import execution_service_pb2 as execution_service
 from torana.v1 import resource_service_pb2 as resource_service
 from torana.v1 import system_service_pb2 as system_service
+from unit.client.runs import Run, run, server
 from unit.client.scripted_server import METHODS, Abort, ScriptedServer
-from unit.client.test_streams import Run, run, server
 
 __all__ = ["run", "server"]  # fixtures
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 import torana
 from torana import TlsConfig, errors
 from torana.v1 import system_service_pb2, system_service_pb2_grpc
-from unit.client.test_streams import Run, run
+from unit.client.runs import Run, run
 
 __all__ = ["run"]  # a fixture
 
