@@ -1,7 +1,7 @@
 """Executions: events, state, scheduling, the engine that drives them and the feed that streams them."""
 
 from torana_server.execution.admission import AdmissionLimits
-from torana_server.execution.engine import Engine, ExecutionView, StartedExecution
+from torana_server.execution.engine import Engine
 from torana_server.execution.events import (
     JOURNAL_FORMAT,
     TERMINAL_KINDS,
@@ -24,6 +24,7 @@ from torana_server.execution.ports import (
 )
 from torana_server.execution.request import ExecutionRequest
 from torana_server.execution.state import State, StepPhase, StepState
+from torana_server.execution.views import ExecutionView, StartedExecution
 
 __all__ = [
     "ALL_EVENTS",

@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from torana_server.access import Principal
 from torana_server.core.errors import (
@@ -44,6 +45,7 @@ from torana_server.execution.ports import (
 from torana_server.execution.request import ExecutionRequest, check_request, request_hash
 from torana_server.execution.scheduler import Fact
 from torana_server.execution.state import State, StepPhase
+from torana_server.execution.views import ExecutionView, StartedExecution
 from torana_server.workflow import Plan, RegisteredWorkflow, WorkflowRegistry, from_json, to_json
 
 logger = logging.getLogger("torana.engine")
@@ -51,24 +53,6 @@ logger = logging.getLogger("torana.engine")
 CLAIM_BATCH = 100
 CLAIM_INTERVAL_S = 5.0
 """How often executions without a live owner are looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartedExecution:
-    """`attached`: the idempotency key was known, nothing was started."""
-
-    summary: Summary
-    attached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionView:
-    """One execution. `state` is None when retention removed its events."""
-
-    summary: Summary
-    state: State | None
-    retried_as: str = ""
-    blocked_reason: str = ""
 
 
 class Engine:
@@ -94,7 +78,7 @@ class Engine:
         self._feed = Feed(services.journal)
         self._guard = DisconnectGuard()
         self._executors: dict[str, Executor] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._claimed: dict[str, Claim] = {}
         self._places: dict[str, Place] = {}
         self._claimer: asyncio.Task[None] | None = None
@@ -182,6 +166,13 @@ class Engine:
     async def _begin(
         self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact] = ()
     ) -> StartedExecution:
+        """Goes on to its end when the caller is cancelled: what became durable must be driven."""
+        task = asyncio.get_running_loop().create_task(self._create(plan, accepted, hashed, reused))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _create(self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact]) -> StartedExecution:
         executor = Executor(self._services, new_id(), plan)
         place = Place(accepted.tenant, accepted.request.workflow)
         admitted = self._admission.try_enter(place)
@@ -323,9 +314,9 @@ class Engine:
 
         Raises ExecutionNotFoundError, EventsExpiredError, StateError (SEQUENCE_OUT_OF_RANGE).
         """
-        executor = self._executors.get(execution)
-        if executor is not None and executor.durable_state.accepted.tenant == principal.tenant:
-            latest, ended = executor.durable_state.sequence, False
+        state = self._driven(principal, execution)
+        if state is not None:
+            latest, ended = state.sequence, state.terminal
         else:
             summary = await self._summary(principal, execution)
             latest, ended = summary.latest_sequence, summary.state in TERMINAL_STATES
@@ -349,20 +340,23 @@ class Engine:
     async def watch_all(
         self, principal: Principal, position: int | None, where: Filter, kinds: frozenset[EventKind]
     ) -> WatchAll:
-        """A watch over all executions of the tenant; `position` None means new events only."""
-        if position is None:
-            position = await self._journal.position()
-        return self._feed.watch_all(principal.tenant, position, where, kinds)
+        """A watch over all executions of the tenant; `position` None means new events only.
+
+        Raises InvalidRequestError (INVALID_PAGE_TOKEN) for a position that this journal has not reached.
+        """
+        latest = await self._journal.position()
+        if position is not None and position > latest:
+            raise InvalidRequestError(
+                "the cursor is beyond the end of this journal; start again from the beginning",
+                reason=Reason.INVALID_PAGE_TOKEN,
+            )
+        return self._feed.watch_all(principal.tenant, latest if position is None else position, where, kinds)
 
     async def get(self, principal: Principal, execution: str) -> ExecutionView:
         """One execution with its steps and outputs. Raises ExecutionNotFoundError."""
         summary = await self._summary(principal, execution)
-        executor = self._executors.get(execution)
-        if executor is not None:
-            state: State | None = executor.durable_state
-        elif summary.oldest_sequence > summary.latest_sequence:
-            state = None
-        else:
+        state = self._driven(principal, execution)
+        if state is None and summary.oldest_sequence <= summary.latest_sequence:
             state = await read_state(self._journal, self._services.codec, execution)
         retries = Filter((Term("retry_of", Operator.EQ, execution),))
         retried = await self._journal.summaries(principal.tenant, retries, limit=1, before=None)
@@ -433,6 +427,13 @@ class Engine:
         if summary is None or summary.tenant != principal.tenant:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}", metadata={"execution": execution})
         return summary
+
+    def _driven(self, principal: Principal, execution: str) -> State | None:
+        """What is durable of an execution that this server drives; None while it is still being recovered."""
+        executor = self._executors.get(execution)
+        if executor is None or not executor.launched or executor.state.accepted.tenant != principal.tenant:
+            return None
+        return executor.durable_state
 
     async def _find(self, principal: Principal, request: ExecutionRequest) -> Summary | None:
         if not request.idempotency_key:

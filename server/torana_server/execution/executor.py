@@ -138,6 +138,11 @@ class Executor:
         return self._state
 
     @property
+    def launched(self) -> bool:
+        """Whether there is a durable state yet."""
+        return self._appender.durable is not None
+
+    @property
     def durable_state(self) -> State:
         """The state as the journal has it: what callers may see (P1)."""
         assert self._appender.durable is not None, "launch or recover comes first"

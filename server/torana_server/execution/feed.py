@@ -177,12 +177,18 @@ class Feed:
     ) -> Watch:
         """A watch from `after_sequence` on. `through` and `ended` are what the caller knows of the execution."""
         tail = self._tails.get(execution)
+        # Between the caller's look and now the last event may have passed by; once the tail is there, none can.
+        unsure = tail is None and not ended
         if tail is None:
             tail = Tail(through)
             if not ended:
                 self._tails[execution] = tail
+        elif not tail.events:
+            tail.through = max(tail.through, through)
         tail.watchers += 1
-        return Watch(self, self._journal, execution, tail, after_sequence, where, on_close)
+        watch = Watch(self, self._journal, execution, tail, after_sequence, where, on_close, unsure=unsure)
+        watch.ended = ended and after_sequence >= through
+        return watch
 
     def unwatch(self, execution: str, tail: Tail) -> None:
         tail.watchers -= 1
@@ -211,7 +217,9 @@ class Watch:
         "_journal",
         "_on_close",
         "_position",
+        "_stopped",
         "_tail",
+        "_unsure",
         "_where",
         "ended",
         "execution",
@@ -227,7 +235,11 @@ class Watch:
         after_sequence: int,
         where: EventFilter,
         on_close: Callable[[], None],
+        *,
+        unsure: bool,
     ) -> None:
+        self._unsure = unsure
+        self._stopped = False
         self._on_close = on_close
         self._feed = feed
         self._journal = journal
@@ -245,10 +257,10 @@ class Watch:
         return self._position
 
     async def next(self, timeout_s: float) -> Batch | None:
-        """The next batch; None when nothing came for `timeout_s`, or the feed is closed. Not after `ended`."""
+        """The next batch; None when nothing came for `timeout_s`, or no more will come. Not after `ended`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not self._feed.closed:
+        while not self.draining:
             events = await self._events()
             if events:
                 batch = self._batch(events)
@@ -262,14 +274,16 @@ class Watch:
         return None
 
     async def _events(self) -> list[StoredEvent]:
-        if self._position >= self._tail.through:
+        if self._position < self._tail.through:
+            events = self._tail.after(self._position)
+            if events is not None:
+                return events
+        elif not self._unsure:
             return []
-        events = self._tail.after(self._position)
-        if events is None:
-            events = await self._journal.read(
-                self.execution, self._position, limit=BATCH_EVENTS_MAX, limit_bytes=BATCH_BYTES_MAX
-            )
-        return events
+        self._unsure = False
+        return await self._journal.read(
+            self.execution, self._position, limit=BATCH_EVENTS_MAX, limit_bytes=BATCH_BYTES_MAX
+        )
 
     def _batch(self, events: list[StoredEvent]) -> Batch | None:
         self._position = events[-1].sequence
@@ -282,6 +296,16 @@ class Watch:
         self.through_sequence = self._position
         return batch
 
+    def mark(self) -> int:
+        """The cursor, moved past what the filter left out; the next batch begins there."""
+        self.through_sequence = self._position
+        return self._position
+
+    def stop(self) -> None:
+        """`next` returns None at once from now on."""
+        self._stopped = True
+        self._tail.wakeup.wake()
+
     @property
     def latest_sequence(self) -> int:
         return self._tail.through
@@ -289,7 +313,7 @@ class Watch:
     @property
     def draining(self) -> bool:
         """No more will come: the server is shutting down."""
-        return self._feed.closed
+        return self._feed.closed or self._stopped
 
     def close(self) -> None:
         self._feed.unwatch(self.execution, self._tail)
@@ -299,11 +323,12 @@ class Watch:
 class WatchAll:
     """One watcher of all executions of a tenant."""
 
-    __slots__ = ("_any", "_feed", "_journal", "_kinds", "_tenant", "_where", "position")
+    __slots__ = ("_any", "_feed", "_journal", "_kinds", "_stopped", "_tenant", "_where", "position")
 
     @property
     def draining(self) -> bool:
-        return self._feed.closed
+        """No more will come: the server is shutting down."""
+        return self._feed.closed or self._stopped
 
     def __init__(
         self,
@@ -321,14 +346,20 @@ class WatchAll:
         self._tenant = tenant
         self._where = where
         self._kinds = kinds
+        self._stopped = False
         self.position = position
 
+    def stop(self) -> None:
+        """`next` returns at once from now on."""
+        self._stopped = True
+        self._any.wake()
+
     async def next(self, timeout_s: float) -> list[PositionedEvent]:
-        """The next events, in order within each execution; empty when nothing came for `timeout_s` or the feed is
-        closed."""
+        """The next events, in order within each execution; empty when nothing came for `timeout_s`, or no more will
+        come."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not self._feed.closed:
+        while not self.draining:
             before = self.position
             events, self.position = await self._journal.read_all(
                 self._tenant,
