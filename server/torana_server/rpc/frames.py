@@ -1,0 +1,116 @@
+"""The bytes of stream messages, made of the bytes that the journal holds.
+
+An event was serialised when it was journaled and is never parsed here. A message of a stream is written around it:
+
+    ExecuteResponse, WatchExecutionResponse   { 1: StreamFrame { 2: EventBatch {
+        1: event, 1: event, …                   length-delimited, each the bytes of an ExecutionEvent
+        2: after_sequence, 3: through_sequence  varints, left out when 0
+    }}}
+    WatchExecutionsResponse                   { 1: event, …, 2: cursor, 3: end, 4: server_time }
+
+`N:` is a field: a varint of (number << 3 | wire type), then a varint of the length for what is length-delimited. The
+result is byte for byte what the generated classes serialise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from google.protobuf.duration_pb2 import Duration
+
+from torana.v1 import execution_pb2, execution_service_pb2, stream_pb2
+from torana_server.adapters.wire.messages import timestamp
+from torana_server.core.clock import Micros
+
+_FRAME = b"\x0a"
+_BATCH = b"\x12"
+_EVENT = b"\x0a"
+_AFTER = b"\x10"
+_THROUGH = b"\x18"
+
+
+def opened(
+    execution: str, *, oldest_sequence: int, latest_sequence: int, heartbeat_interval: Duration, attached: bool
+) -> bytes:
+    """The first message of an execution's stream."""
+    frame = stream_pb2.StreamOpened(
+        execution=execution,
+        oldest_sequence=oldest_sequence,
+        latest_sequence=latest_sequence,
+        heartbeat_interval=heartbeat_interval,
+        attached=attached,
+    )
+    return _message(stream_pb2.StreamFrame(opened=frame))
+
+
+def batch(events: Iterable[bytes], after_sequence: int, through_sequence: int) -> bytes:
+    """Serialised events of one execution, in order."""
+    parts = _events(events)
+    if after_sequence:
+        parts += (_AFTER, varint(after_sequence))
+    if through_sequence:
+        parts += (_THROUGH, varint(through_sequence))
+    content = b"".join(parts)
+    frame = _BATCH + varint(len(content))
+    return b"".join((_FRAME, varint(len(frame) + len(content)), frame, content))
+
+
+def heartbeat(through_sequence: int, server_time: Micros) -> bytes:
+    frame = stream_pb2.Heartbeat(through_sequence=through_sequence, server_time=timestamp(server_time))
+    return _message(stream_pb2.StreamFrame(heartbeat=frame))
+
+
+def end(
+    reason: stream_pb2.StreamEnd.Reason.ValueType,
+    through_sequence: int,
+    *,
+    resumable: bool,
+    state: execution_pb2.ExecutionState.ValueType,
+) -> bytes:
+    """The last message of an execution's stream."""
+    frame = stream_pb2.StreamEnd(reason=reason, through_sequence=through_sequence, resumable=resumable, state=state)
+    return _message(stream_pb2.StreamFrame(end=frame))
+
+
+def many(events: Iterable[bytes], cursor: str, server_time: Micros) -> bytes:
+    """A WatchExecutionsResponse; without events it is the heartbeat of that stream."""
+    rest = execution_service_pb2.WatchExecutionsResponse(cursor=cursor, server_time=timestamp(server_time))
+    return b"".join((*_events(events), rest.SerializeToString()))
+
+
+def many_end(reason: stream_pb2.StreamEnd.Reason.ValueType, cursor: str, server_time: Micros) -> bytes:
+    """The last WatchExecutionsResponse. That stream never ends for good."""
+    return execution_service_pb2.WatchExecutionsResponse(
+        cursor=cursor,
+        end=stream_pb2.StreamEnd(reason=reason, resumable=True),
+        server_time=timestamp(server_time),
+    ).SerializeToString()
+
+
+def varint(value: int) -> bytes:
+    """Base 128, low bits first. `value` is not negative."""
+    if value < 0x80:
+        return _SMALL[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    digits = bytearray()
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+_SMALL = tuple(bytes((value,)) for value in range(0x80))
+
+
+def _events(events: Iterable[bytes]) -> list[bytes]:
+    parts: list[bytes] = []
+    for event in events:
+        parts += (_EVENT, varint(len(event)), event)
+    return parts
+
+
+def _message(frame: stream_pb2.StreamFrame) -> bytes:
+    # ExecuteResponse and WatchExecutionResponse are the same on the wire.
+    return execution_service_pb2.ExecuteResponse(frame=frame).SerializeToString()
