@@ -77,6 +77,10 @@ class World:
     types: ResourceTypes = field(default_factory=ResourceTypes.standard)
     settings: ResourceSettings = field(default_factory=ResourceSettings)
 
+    @classmethod
+    def with_settings(cls, **settings: float) -> World:
+        return cls(settings=ResourceSettings(**settings))  # type: ignore[arg-type]
+
     def resources(self) -> Resources:
         return Resources(
             self.registry,

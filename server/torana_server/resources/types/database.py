@@ -83,7 +83,7 @@ class DatabaseType(ResourceType[DatabaseConfig, DatabasePool]):
     credential_fields = frozenset({"user", "password", "dsn"})
 
     async def open(self, config: DatabaseConfig, credentials: Mapping[str, object]) -> DatabasePool:
-        arguments = _connect_arguments(config, credentials)
+        arguments = connect_arguments(config, credentials)
         connections = asyncpg.create_pool(
             **arguments,
             min_size=config.min_size,
@@ -263,7 +263,7 @@ def _on_a_connection(database: Database, method: str) -> Callable[..., Awaitable
     return call
 
 
-def _connect_arguments(config: DatabaseConfig, credentials: Mapping[str, object]) -> dict[str, Any]:
+def connect_arguments(config: DatabaseConfig, credentials: Mapping[str, object]) -> dict[str, Any]:
     """Everything is said, so that asyncpg looks nothing up in the server's environment or home directory.
 
     The password is a function: the driver keeps its arguments where a repr would show them.
