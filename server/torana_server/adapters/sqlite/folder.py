@@ -28,8 +28,8 @@ class DataFolder:
         self.journal = path / JOURNAL_FILE
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _open_private(path / LOCK_FILE)
             os.close(_open_private(self.journal))
+            self._lock = _open_private(path / LOCK_FILE)
         except OSError as error:
             raise UnavailableError(
                 f"the data folder {path} cannot be used ({error.strerror}); give the server a folder it may write to"

@@ -121,8 +121,8 @@ ROWS_MAX: Final = 256
 
 @functools.cache
 def _of_size(statement: str, rows: int, width: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return statement.format(values=f"VALUES {', '.join([row] * rows)}")
+    row = f"({','.join('?' * width)})"
+    return statement.format(values=f"VALUES {','.join([row] * rows)}")
 
 
 def padded(statement: str, rows: Sequence[Row]) -> Iterator[tuple[str, Bindings]]:

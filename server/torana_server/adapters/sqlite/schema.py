@@ -23,15 +23,13 @@ def migrate(connection: apsw.Connection) -> None:
     Raises UnavailableError for a file that is not a journal, or one that a newer server wrote.
     """
     version = _version(connection)
-    if version == VERSION:
-        return
     with connection:
         if version == 0:
             connection.execute(resources.files(__package__).joinpath("schema.sql").read_text("utf-8"))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         for step in range(version + 1, VERSION + 1) if version else ():
-            connection.execute(MIGRATIONS[step])
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"{MIGRATIONS[step]}; PRAGMA user_version = {step}")
 
 
 def _version(connection: apsw.Connection) -> int:

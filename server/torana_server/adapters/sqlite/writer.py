@@ -21,7 +21,7 @@ from torana_server.execution.ports import JournalListener
 
 GROUP_WRITES_MAX: Final = 256
 GROUP_BYTES_MAX: Final = 8 * MIB
-CHECKPOINT_PAGES: Final = 2_000
+CHECKPOINT_PAGES: Final = 1_000
 """Pages of 4 KiB written to the WAL between checkpoints."""
 
 _log = logging.getLogger(__name__)
@@ -129,8 +129,8 @@ class Writer:
         self._failure = UnavailableError(
             "the journal failed and the server is stopping; whether the last writes were kept shows after its start"
         )
-        self._refuse(group, self._failure)
         self._loop.call_soon_threadsafe(self._listener.failed, error)
+        self._refuse(group, self._failure)
 
     def _checkpoint_when_due(self) -> None:
         written, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
