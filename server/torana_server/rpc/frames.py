@@ -17,10 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from torana.v1 import execution_pb2, execution_service_pb2, stream_pb2
 from torana_server.adapters.wire.messages import timestamp
 from torana_server.core.clock import Micros
+
+FINISHED = stream_pb2.StreamEnd.REASON_EXECUTION_FINISHED
 
 _FRAME = b"\x0a"
 _BATCH = b"\x12"
@@ -64,11 +67,14 @@ def end(
     reason: stream_pb2.StreamEnd.Reason.ValueType,
     through_sequence: int,
     *,
-    resumable: bool,
-    state: execution_pb2.ExecutionState.ValueType,
+    resumable: bool = False,
+    state: execution_pb2.ExecutionState.ValueType = execution_pb2.EXECUTION_STATE_UNSPECIFIED,
+    status: Message | None = None,
 ) -> bytes:
-    """The last message of an execution's stream."""
-    frame = stream_pb2.StreamEnd(reason=reason, through_sequence=through_sequence, resumable=resumable, state=state)
+    """The last message of an execution's stream. `status` is a google.rpc.Status."""
+    frame = stream_pb2.StreamEnd(
+        reason=reason, through_sequence=through_sequence, resumable=resumable, state=state, status=status
+    )
     return _message(stream_pb2.StreamFrame(end=frame))
 
 
@@ -78,11 +84,13 @@ def many(events: Iterable[bytes], cursor: str, server_time: Micros) -> bytes:
     return b"".join((*_events(events), rest.SerializeToString()))
 
 
-def many_end(reason: stream_pb2.StreamEnd.Reason.ValueType, cursor: str, server_time: Micros) -> bytes:
+def many_end(
+    reason: stream_pb2.StreamEnd.Reason.ValueType, cursor: str, server_time: Micros, *, status: Message | None = None
+) -> bytes:
     """The last WatchExecutionsResponse. That stream never ends for good."""
     return execution_service_pb2.WatchExecutionsResponse(
         cursor=cursor,
-        end=stream_pb2.StreamEnd(reason=reason, resumable=True),
+        end=stream_pb2.StreamEnd(reason=reason, resumable=True, status=status),
         server_time=timestamp(server_time),
     ).SerializeToString()
 

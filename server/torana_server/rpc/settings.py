@@ -73,6 +73,15 @@ class RpcSettings:
         if violations:
             raise InvalidRequestError("the settings of the gRPC face are not valid", violations=violations)
 
+    @property
+    def is_tcp(self) -> bool:
+        return not self.address.startswith(("unix:", "unix-abstract:"))
+
+    @property
+    def page_bytes_max(self) -> int:
+        """What the rows of one page of a list may take."""
+        return self.message_bytes_max * 9 // 10
+
     def channel_options(self) -> list[tuple[str, int]]:
         """gRPC's own options. A second server on the same port is refused instead of sharing it silently."""
         return [

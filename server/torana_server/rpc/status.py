@@ -7,16 +7,13 @@ which binary values are base64 and messages percent-encoded. Hence the bounds on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from google.rpc import (  # type: ignore[import-untyped]  # the package ships no types
-    error_details_pb2,
-    status_pb2,
-)
+from google.rpc import error_details_pb2, status_pb2
 
 from torana_server.adapters.wire.messages import duration
 from torana_server.core.errors import Reason, ToranaError, Violation
@@ -159,24 +156,33 @@ def _implied_violations(error: ToranaError, code: grpc.StatusCode) -> Sequence[V
     return (Violation(subject, error.message),)
 
 
-def _violated(reason: Reason, code: grpc.StatusCode, violations: Iterable[Violation], room_bytes: int) -> Message:
-    """As many violations as there is room for; the last then says how many more there are."""
-    detail = error_details_pb2.PreconditionFailure() if code is _Code.FAILED_PRECONDITION else None
-    found = list(violations)
-    taken: list[tuple[str, str]] = []
-    room = room_bytes - 160  # for the type of the detail and the sentence below
-    for path, message in ((cut(v.path, 200), cut(v.message, 500)) for v in found):
-        room -= len(path.encode()) + len(message.encode()) + len(reason.value) + 12
-        if room < 0:
-            taken.append(("", f"and {len(found) - len(taken)} more; correct these first"))
-            break
-        taken.append((path, message))
-    if detail is not None:
-        for path, message in taken:
-            detail.violations.add(type=reason.value, subject=path, description=message)
-        return detail
-    fields = [error_details_pb2.BadRequest.FieldViolation(field=path, description=text) for path, text in taken]
-    return error_details_pb2.BadRequest(field_violations=fields)
+def _violated(reason: Reason, code: grpc.StatusCode, violations: Sequence[Violation], room_bytes: int) -> Message:
+    taken = _that_fit(violations, room_bytes - len(reason.value) - 60)
+    if code is _Code.FAILED_PRECONDITION:
+        precondition = error_details_pb2.PreconditionFailure()
+        for one in taken:
+            precondition.violations.add(type=reason.value, subject=one.path, description=one.message)
+        failed: Message = precondition
+        return failed
+    bad_request: Message = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=one.path, description=one.message) for one in taken
+        ]
+    )
+    return bad_request
+
+
+def _that_fit(violations: Sequence[Violation], room_bytes: int) -> list[Violation]:
+    """As many as there is room for; if that is not all, the last says how many more there are."""
+    taken: list[Violation] = []
+    room_bytes -= 60  # for the sentence below
+    for violation in violations:
+        one = Violation(cut(violation.path, 200), cut(violation.message, 500))
+        room_bytes -= len(one.path.encode()) + len(one.message.encode()) + 40
+        if room_bytes < 0:
+            return [*taken, Violation("", f"and {len(violations) - len(taken)} more; correct these first")]
+        taken.append(one)
+    return taken
 
 
 def _packed(message: Message) -> Any:

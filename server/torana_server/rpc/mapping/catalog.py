@@ -6,10 +6,19 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from torana.v1 import resource_pb2, secret_service_pb2, system_service_pb2, workflow_pb2
-from torana_server.adapters.wire.messages import dict_to_struct, duration, timestamp
-from torana_server.core.errors import Violation
+from torana.v1 import (
+    payload_pb2,
+    resource_pb2,
+    secret_service_pb2,
+    system_service_pb2,
+    workflow_pb2,
+    workflow_service_pb2,
+)
+from torana_server.adapters.wire.messages import dict_to_struct, duration, payload_from_message, timestamp
+from torana_server.core.errors import ToranaError, Violation
+from torana_server.core.values import parse
 from torana_server.resources import ResourceState, ResourceStatus, ResourceType
+from torana_server.rpc.checks import Checks
 from torana_server.rpc.mapping.definition import definition_to_message
 from torana_server.rpc.ports import ComponentHealth, HealthStatus, ServerHealth, ServerInfo, ServerStats
 from torana_server.steps import StepType
@@ -19,9 +28,7 @@ from torana_server.workflow import RegisteredWorkflow
 _RESOURCE_STATES: Final = {
     state: resource_pb2.ResourceState.Value(f"RESOURCE_STATE_{state}") for state in ResourceState
 }
-_HEALTH: Final = {
-    status: system_service_pb2.HealthStatus.Value(f"HEALTH_STATUS_{status}") for status in HealthStatus
-}
+_HEALTH: Final = {status: system_service_pb2.HealthStatus.Value(f"HEALTH_STATUS_{status}") for status in HealthStatus}
 
 
 def workflow_to_message(workflow: RegisteredWorkflow, *, with_definition: bool) -> workflow_pb2.Workflow:
@@ -36,11 +43,11 @@ def workflow_to_message(workflow: RegisteredWorkflow, *, with_definition: bool) 
     )
 
 
-def problem_to_message(violation: Violation) -> workflow_pb2.WorkflowProblem:
-    return workflow_pb2.WorkflowProblem(path=violation.path, message=violation.message)
+def problem_to_message(violation: Violation) -> workflow_service_pb2.WorkflowProblem:
+    return workflow_service_pb2.WorkflowProblem(path=violation.path, message=violation.message)
 
 
-def step_type_to_message(step_type: StepType) -> workflow_pb2.StepType:
+def step_type_to_message(step_type: StepType[Any]) -> workflow_pb2.StepType:
     return workflow_pb2.StepType(
         name=step_type.name,
         description=step_type.description,
@@ -70,6 +77,21 @@ def resource_type_to_message(resource_type: ResourceType[Any, Any]) -> resource_
         description=resource_type.description,
         config_schema=_schema_text(resource_type.config_model.model_json_schema()),
     )
+
+
+def secret_of(message: payload_pb2.Payload, checks: Checks, path: str) -> Mapping[str, Any]:
+    """The credentials in a payload. What is said of a payload that holds none quotes nothing of it."""
+    if message.types or message.WhichOneof("content") == "blob":
+        checks.fail(path, "send plain JSON, without `types` or `blob`")
+        return {}
+    try:
+        value = parse(payload_from_message(message).json)
+    except ToranaError:
+        value = None
+    if not isinstance(value, dict):
+        checks.fail(path, 'must be a JSON object, such as {"user": "app", "password": "…"}')
+        return {}
+    return value
 
 
 def secret_to_message(secret: SecretInfo) -> secret_service_pb2.Secret:

@@ -50,18 +50,19 @@ def definition_to_message(definition: Definition) -> pb.WorkflowDefinition:
     )
 
 
-def definition_from_message(message: pb.WorkflowDefinition, checks: Checks, path: str) -> Definition:
-    """What the form of the message allows to say goes to `checks`; the rest is for the compiler to judge."""
+def definition_from_message(message: pb.WorkflowDefinition, checks: Checks) -> Definition:
+    """What the message can say and a definition cannot goes to `checks`, with paths as the compiler writes them;
+    the rest is for the compiler to judge."""
     if message.durability not in _DURABILITY_FROM_MESSAGE:
-        checks.fail(f"{path}.durability", f"{message.durability} is not a durability")
+        checks.fail("durability", f"{message.durability} is not a durability")
     return Definition(
         name=message.name,
         description=message.description,
         labels=dict(message.labels),
-        steps=tuple(_step(step, checks, f"{path}.steps[{i}]") for i, step in enumerate(message.steps)),
+        steps=tuple(_step(step, checks, f"steps[{i}]") for i, step in enumerate(message.steps)),
         connections=tuple(map(_connection, message.connections)),
-        timeout_s=_seconds(message.timeout, checks, f"{path}.timeout") if message.HasField("timeout") else None,
-        retry=_retry(message.retry, checks, f"{path}.retry") if message.HasField("retry") else NO_RETRY,
+        timeout_s=_seconds(message.timeout, checks, "timeout") if message.HasField("timeout") else None,
+        retry=_retry(message.retry, checks, "retry") if message.HasField("retry") else NO_RETRY,
         durability=_DURABILITY_FROM_MESSAGE.get(message.durability, Durability.EVERY_STEP),
         durability_steps=message.durability_steps or 1,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from torana.v1 import execution_pb2 as pb
@@ -41,15 +40,6 @@ _PHASES: Final = {
     phase: pb.STEP_STATE_WAITING if phase is StepPhase.INTERRUPTED else pb.StepState.Value(f"STEP_STATE_{phase}")
     for phase in StepPhase
 }
-
-
-@dataclass(frozen=True, slots=True)
-class StreamWish:
-    """What a caller wants of a stream."""
-
-    after_sequence: int
-    where: EventFilter
-    heartbeat_interval_s: float
 
 
 def request_of(message: pb.WorkflowRequest, checks: Checks) -> ExecutionRequest:
