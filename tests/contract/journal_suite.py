@@ -4,89 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from contract.journal_ownership import OwnershipSuite
+from contract.journal_parts import (
+    ANYTHING,
+    COMPLETED,
+    DEFINITION,
+    NO_LIMIT,
+    RUNNING,
+    TENANT,
+    Watcher,
+    assorted,
+    events,
+    filters,
+    summary,
+)
 from torana_server.core.clock import Micros
 from torana_server.core.errors import ConflictError, Reason, StaleAppendError, UnavailableError
-from torana_server.execution.events import JOURNAL_FORMAT, EventKind
+from torana_server.execution.events import EventKind
 from torana_server.execution.filters import EVERYTHING, STATES, Filter, Operator, Term, matches
 from torana_server.execution.ports import (
     CancelRequest,
-    Capabilities,
-    Commit,
     Created,
     ExecutionState,
     Journal,
-    StoredDefinition,
-    StoredEvent,
-    Summary,
     Transition,
 )
 
-TENANT = "acme"
-ANYTHING = Capabilities(frozenset({"code"}), JOURNAL_FORMAT)
-DEFINITION = StoredDefinition("r1", "etl", '{"steps": []}', frozenset({"code"}))
-RUNNING = Transition(ExecutionState.RUNNING, start_time=Micros(5))
-COMPLETED = Transition(ExecutionState.COMPLETED, end_time=Micros(9))
-NO_LIMIT = {"limit": 1_000, "limit_bytes": 1 << 30}
 
-
-def events(first: int, last: int, *, size: int = 10, kind: EventKind = EventKind.STEP_LOG) -> list[StoredEvent]:
-    """Events with the sequences first to last, each with its own bytes."""
-    return [
-        StoredEvent(n, kind, f"step{n}", n.to_bytes(2, "big") + b"\x00" * (size - 2)) for n in range(first, last + 1)
-    ]
-
-
-def summary(execution: str, **fields: Any) -> Summary:
-    known = {"tenant": TENANT, "workflow": "etl", "revision": "r1", "state": ExecutionState.QUEUED, "create_time": 1}
-    return Summary(execution=execution, **{**known, **fields})
-
-
-@dataclass
-class Watcher:
-    """A listener that remembers."""
-
-    commits: list[Commit] = field(default_factory=list)
-    groups: list[int] = field(default_factory=list)
-    wakes: list[str] = field(default_factory=list)
-    failures: list[Exception] = field(default_factory=list)
-
-    def committed(self, commits: Sequence[Commit]) -> None:
-        self.commits.extend(commits)
-        self.groups.append(len(commits))
-
-    def requested(self, execution: str) -> None:
-        self.wakes.append(execution)
-
-    def failed(self, error: Exception) -> None:
-        self.failures.append(error)
-
-
-class JournalSuite:
+class JournalSuite(OwnershipSuite):
     """For every adapter."""
-
-    def make(self, folder: Path) -> Journal:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def watcher(self) -> Watcher:
-        return Watcher()
-
-    @pytest_asyncio.fixture
-    async def journal(self, tmp_path: Path, watcher: Watcher) -> AsyncIterator[Journal]:
-        journal = self.make(tmp_path)
-        await journal.open(watcher)
-        yield journal
-        await journal.close()
 
     # Creating.
 
@@ -374,7 +327,7 @@ class JournalSuite:
         assert [one.execution for one in found] == ["e5", "e3", "e1"]
 
     async def test_lists_and_filters_agree(self, journal: Journal) -> None:
-        everything = list(self.assorted())
+        everything = list(assorted())
         for one in everything:
             await journal.create(one, events(1, 1))
         stored = await journal.summaries(TENANT, EVERYTHING, limit=1_000, before=None)
@@ -388,24 +341,6 @@ class JournalSuite:
             assert found == [one for one in stored if matches(where, one)]
 
         await asyncio.to_thread(agree)
-
-    @staticmethod
-    def assorted() -> list[Summary]:
-        numbers = itertools.count()
-        return [
-            summary(
-                f"e{next(numbers):03}",
-                workflow=workflow,
-                state=state,
-                create_time=10 * n,
-                end_time=end_time,
-                session_id=text,
-                labels={} if n == 0 else {"a": text, 'k"\\.\u2603': workflow},
-            )
-            for n, text in enumerate(TEXTS)
-            for workflow in ("etl", "report")
-            for state, end_time in ((ExecutionState.RUNNING, None), (ExecutionState.FAILED, 10))
-        ]
 
     # Commands.
 
@@ -430,88 +365,6 @@ class JournalSuite:
         await journal.request("e1", CancelRequest("", ""))
         assert await journal.requests("e1") == []
         assert watcher.wakes == []
-
-    # Ownership.
-
-    async def test_what_this_server_owns_is_not_claimed(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        await journal.create(summary("e1"), events(1, 1))
-        await self.finished(journal, "e2")
-        assert await journal.claim(10, ANYTHING) == []
-        assert await journal.blocked(TENANT, ANYTHING) == {}
-        await journal.renew()
-
-    async def test_a_released_execution_is_claimed_with_a_new_fence(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        fence = (await journal.create(summary("e1"), events(1, 3))).fence
-        await journal.release("e1", fence)
-        [claim] = await journal.claim(10, ANYTHING)
-        assert claim.summary == summary("e1", latest_sequence=3)
-        assert claim.fence > fence
-        assert await journal.claim(10, ANYTHING) == []
-        with pytest.raises(StaleAppendError, match="fence"):
-            await journal.append("e1", 3, events(4, 4), fence)
-        await journal.append("e1", 3, events(4, 4), claim.fence, COMPLETED)
-
-    async def test_a_released_execution_takes_no_append(self, journal: Journal) -> None:
-        fence = (await journal.create(summary("e1"), events(1, 1))).fence
-        await journal.release("e1", fence)
-        with pytest.raises(StaleAppendError, match="not owned"):
-            await journal.append("e1", 1, events(2, 2), fence)
-
-    async def test_a_release_with_another_fence_or_after_the_end_does_nothing(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        fence = (await journal.create(summary("e1"), events(1, 1))).fence
-        await journal.release("e1", fence + 1)
-        await journal.append("e1", 1, events(2, 2), fence, COMPLETED)
-        await journal.release("e1", fence)
-        assert await journal.claim(10, ANYTHING) == []
-
-    async def test_claims_are_oldest_first_up_to_a_limit(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        for n in range(5):
-            fence = (await journal.create(summary(f"e{n}"), events(1, 1))).fence
-            await journal.release(f"e{n}", fence)
-        claimed = [[claim.summary.execution for claim in await journal.claim(2, ANYTHING)] for _ in range(3)]
-        assert claimed == [["e0", "e1"], ["e2", "e3"], ["e4"]]
-
-    async def test_claims_that_race_share_out_the_executions(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        for n in range(20):
-            fence = (await journal.create(summary(f"e{n:02}"), events(1, 1))).fence
-            await journal.release(f"e{n:02}", fence)
-        claims = await asyncio.gather(*(journal.claim(5, ANYTHING) for _ in range(6)))
-        assert sorted(one.summary.execution for some in claims for one in some) == [f"e{n:02}" for n in range(20)]
-
-    async def test_what_no_server_can_run_is_blocked_with_the_reason(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        await journal.put_definition(StoredDefinition("r2", "sql", "{}", frozenset({"code", "sql_query"})))
-        for execution, revision in (("e1", "r1"), ("e2", "r2"), ("e3", "gone")):
-            fence = (await journal.create(summary(execution, revision=revision), events(1, 1))).fence
-            await journal.release(execution, fence)
-        reasons = await journal.blocked(TENANT, ANYTHING)
-        assert set(reasons) == {"e2", "e3"}
-        assert "sql_query" in reasons["e2"]
-        assert "gone is not stored" in reasons["e3"]
-        assert await journal.blocked("other", ANYTHING) == {}
-        assert [claim.summary.execution for claim in await journal.claim(10, ANYTHING)] == ["e1"]
-
-    async def test_a_blocked_execution_is_claimed_when_what_it_needs_is_back(self, journal: Journal) -> None:
-        fence = (await journal.create(summary("e1"), events(1, 1))).fence
-        await journal.release("e1", fence)
-        assert await journal.claim(10, ANYTHING) == []
-        await journal.put_definition(DEFINITION)
-        assert await journal.claim(10, Capabilities(frozenset(), JOURNAL_FORMAT)) == []
-        assert len(await journal.claim(10, ANYTHING)) == 1
-        assert await journal.blocked(TENANT, ANYTHING) == {}
-
-    async def test_a_journal_of_a_newer_format_is_not_claimed(self, journal: Journal) -> None:
-        await journal.put_definition(DEFINITION)
-        fence = (await journal.create(summary("e1"), events(1, 1))).fence
-        await journal.release("e1", fence)
-        older = Capabilities(frozenset({"code"}), JOURNAL_FORMAT - 1)
-        assert await journal.claim(10, older) == []
-        assert "format" in (await journal.blocked(TENANT, older))["e1"]
 
     # Definitions and counts.
 
@@ -545,11 +398,6 @@ class JournalSuite:
             with pytest.raises(UnavailableError, match="not open") as refused:
                 await use
             assert refused.value.reason is Reason.JOURNAL_UNAVAILABLE
-
-    @staticmethod
-    async def finished(journal: Journal, execution: str, **fields: Any) -> None:
-        fence = (await journal.create(summary(execution, **fields), events(1, 1))).fence
-        await journal.append(execution, 1, events(2, 2), fence, COMPLETED)
 
 
 class DurableJournalSuite(JournalSuite):
@@ -604,31 +452,3 @@ class DurableJournalSuite(JournalSuite):
         found, _ = await again.read_all(TENANT, position, EVERYTHING, frozenset(), **NO_LIMIT)
         assert [(one.execution, one.event.sequence) for one in found] == [("e2", 1)]
         await again.close()
-
-
-TEXTS = ("", "a", "b", "it's \"\\", "\u2603\U0001f600", "a\x00b", "%_")
-
-filters = st.builds(
-    Filter,
-    st.lists(
-        st.one_of(
-            st.builds(Term, st.just("workflow"), st.sampled_from(["=", "!="]).map(Operator), st.just("etl")),
-            st.builds(
-                Term, st.just("state"), st.sampled_from(["=", "!="]).map(Operator), st.sampled_from(sorted(STATES))
-            ),
-            st.builds(
-                Term,
-                st.sampled_from(["session_id", "labels.a", 'labels.k"\\.\u2603', "labels.absent"]),
-                st.sampled_from(list(Operator)),
-                st.sampled_from((*TEXTS, "report")),
-            ),
-            st.builds(
-                Term,
-                st.sampled_from(["create_time", "end_time"]),
-                st.sampled_from(list(Operator)),
-                st.integers(0, 6).map(lambda tens: tens * 10),
-            ),
-        ),
-        max_size=3,
-    ).map(tuple),
-)

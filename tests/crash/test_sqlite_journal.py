@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.journal_suite import Watcher
+from contract.journal_parts import Watcher
 from crash import journal_child
 from torana_server.adapters.sqlite.journal import SqliteJournal
 from torana_server.core.errors import Reason, StateError

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from contract.journal_suite import ANYTHING, COMPLETED, DEFINITION, NO_LIMIT, Watcher, events, summary
+from contract.journal_parts import ANYTHING, COMPLETED, DEFINITION, NO_LIMIT, Watcher, events, summary
 from torana_server.adapters.sqlite import writer as writer_module
 from torana_server.adapters.sqlite.journal import SqliteJournal
 from torana_server.core.errors import Reason, StateError, StepError, UnavailableError
