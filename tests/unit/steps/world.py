@@ -1,0 +1,220 @@
+"""What tests of steps run them in: a runner, events that are remembered, and resources that live in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from torana_server.access import Principal
+from torana_server.core.clock import Micros
+from torana_server.core.errors import Reason, ResourceError
+from torana_server.core.values import Payload, decode
+from torana_server.resources import Binding
+from torana_server.steps import (
+    FunctionRegistry,
+    ImportPolicy,
+    InProcessRunner,
+    StepCall,
+    StepThreads,
+    StepTypes,
+    built_in_types,
+)
+from torana_server.workflow import Step
+
+ALICE = Principal("acme", "alice")
+
+
+@dataclass(slots=True)
+class Recorded:
+    """`StepEvents` that remembers."""
+
+    lines: list[tuple[int, str]] = field(default_factory=list)
+    progressed: list[tuple[float, str, object]] = field(default_factory=list)
+    emitted: list[tuple[str, object]] = field(default_factory=list)
+    saved: list[Payload] = field(default_factory=list)
+
+    async def progress(self, fraction: float, message: str, data: Payload | None) -> None:
+        self.progressed.append((fraction, message, None if data is None else decode(data)))
+
+    async def emit(self, topic: str, value: Payload) -> None:
+        self.emitted.append((topic, decode(value)))
+
+    async def checkpoint(self, value: Payload) -> None:
+        self.saved.append(value)
+
+    def log(self, level: int, message: str) -> None:
+        self.lines.append((level, message))
+
+
+@dataclass(slots=True)
+class Leases:
+    """`ResourceLeases` over the objects of a dict; counts what is out."""
+
+    objects: dict[str, object] = field(default_factory=dict)
+    opened: list[frozenset[str] | None] = field(default_factory=list)
+    out: int = 0
+
+    def open(
+        self,
+        principal: Principal,
+        bindings: Mapping[str, Binding],
+        *,
+        execution: str,
+        step: str,
+        attempt: int,
+        allowed: frozenset[str] | None,
+    ) -> Leased:
+        self.opened.append(allowed)
+        return Leased(self)
+
+
+@dataclass(slots=True)
+class Leased:
+    leases: Leases
+    names: set[str] = field(default_factory=set)
+
+    async def get(self, name: str) -> object:
+        if name not in self.leases.objects:
+            raise ResourceError(f"resource {name!r} is not bound", reason=Reason.RESOURCE_NOT_BOUND)
+        if name not in self.names:
+            self.names.add(name)
+            self.leases.out += 1
+        return self.leases.objects[name]
+
+    async def release(self) -> None:
+        self.leases.out -= len(self.names)
+        self.names.clear()
+
+
+class World:
+    """A runner with the built-in types, and calls to give it."""
+
+    def __init__(self, *, policy: ImportPolicy | None = None, threads: int = 2, grace_s: float = 10.0) -> None:
+        self.functions = FunctionRegistry()
+        self.threads = StepThreads(threads)
+        self.leases = Leases()
+        self.types = StepTypes()
+        for step_type in built_in_types(self.functions, self.threads, policy=policy, cancel_grace_s=grace_s):
+            self.types.register(step_type)
+        self.runner = InProcessRunner(self.types, self.leases, cancel_grace_s=grace_s, log_level="DEBUG")
+        self.events = Recorded()
+
+    def call(
+        self,
+        step: Step,
+        inputs: Mapping[str, object] | None = None,
+        *,
+        context: Mapping[str, object] | None = None,
+        attempt: int = 1,
+        restored: Payload | None = None,
+        deadline: Micros | None = None,
+        revision: str = "revision-1",
+        principal: Principal = ALICE,
+    ) -> StepCall:
+        return StepCall(
+            principal=principal,
+            execution="execution-1",
+            workflow="user_etl",
+            revision=revision,
+            step=step,
+            attempt=attempt,
+            config=dict(step.config),
+            inputs=dict(inputs or {}),
+            context=dict(context or {}),
+            deadline=deadline,
+            idempotency_key="key-1",
+            restored=restored,
+        )
+
+    async def run(self, step: Step, inputs: Mapping[str, object] | None = None, **options: object) -> object:
+        """The step's output, as the next step gets it."""
+        result = await self.runner.run(self.call(step, inputs, **options), self.events)  # type: ignore[arg-type]
+        return decode(result.output)
+
+    async def source(self, source: str, **inputs: object) -> object:
+        return await self.run(code(source), inputs)
+
+
+def code(source: str, name: str = "extract", *, required_resources: tuple[str, ...] = ()) -> Step:
+    return Step(name=name, type="code", config={"source": source}, required_resources=required_resources)
+
+
+def function(name: str, **config: object) -> Step:
+    return Step(name="load", type="function", config={"function": name, **config})
+
+
+class Database:
+    """A pool of connections that answers a query by the first of its keys that the SQL contains."""
+
+    def __init__(self, answers: Mapping[str, list[dict[str, object]]] | None = None) -> None:
+        self.answers = answers or {}
+        self.executed: list[tuple[object, ...]] = []
+        self.size = 10
+        self.freesize = 9
+        self.failure: Exception | None = None
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Database]:
+        yield self
+
+    async def fetch(self, sql: str, *args: object) -> list[dict[str, object]]:
+        if self.failure is not None:
+            raise self.failure
+        self.executed.append((sql, *args))
+        return next((rows for key, rows in self.answers.items() if key in sql), [])
+
+    async def fetchrow(self, sql: str, *args: object) -> dict[str, object] | None:
+        return next(iter(await self.fetch(sql, *args)), None)
+
+    async def fetchval(self, sql: str, *args: object) -> object:
+        row = await self.fetchrow(sql, *args)
+        return None if row is None else next(iter(row.values()))
+
+    async def execute(self, sql: str, *args: object) -> str:
+        self.executed.append((sql, *args))
+        return "OK"
+
+    async def executemany(self, sql: str, rows: list[tuple[object, ...]]) -> None:
+        self.executed.extend((sql, *row) for row in rows)
+
+
+class Cache:
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self.values: dict[str, str] = dict(values or {})
+        self.lists: dict[str, list[str]] = {}
+
+    async def get(self, key: str) -> str | None:
+        return self.values.get(key)
+
+    async def setex(self, key: str, seconds: int, value: str) -> None:
+        self.values[key] = value
+
+    async def lpush(self, key: str, value: str) -> None:
+        self.lists.setdefault(key, []).insert(0, value)
+
+    async def ltrim(self, key: str, start: int, stop: int) -> None:
+        self.lists[key] = self.lists[key][start : stop + 1]
+
+
+@dataclass(slots=True)
+class Response:
+    body: object
+
+    async def json(self) -> object:
+        return self.body
+
+
+class Http:
+    """Answers by the end of the URL."""
+
+    def __init__(self, bodies: Mapping[str, object]) -> None:
+        self.bodies = bodies
+        self.posted: list[object] = []
+
+    async def get(self, url: str) -> Response:
+        return Response(next(body for end, body in self.bodies.items() if url.endswith(end)))
+
+    async def post(self, url: str, *, json: object) -> Response:
+        self.posted.append(json)
+        return await self.get(url)
