@@ -59,9 +59,10 @@ for _tag, (_pattern, _first) in _RESOLVERS.items():
 
 
 def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Source text reads best as a block; other line breaks than \\n would not survive one."""
-    block = "\n" in text and all(character == "\n" or character.isprintable() for character in text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    """Source text reads best as a block. YAML folds line breaks beyond \\n unless they are escaped within quotes."""
+    if not all(character == "\n" or character.isprintable() for character in text):
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
 _Dumper.add_representer(str, _write_text)
@@ -94,7 +95,9 @@ def from_yaml(text: str) -> Definition:
 def _syntax_violation(error: Exception) -> Violation:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return Violation(f"line {mark.line + 1}, column {mark.column + 1}", error.problem or "not YAML")
+        return Violation(
+            f"line {mark.line + 1}, column {mark.column + 1}", " ".join(filter(None, (error.context, error.problem)))
+        )
     return Violation("", "is nested too deep" if isinstance(error, RecursionError) else str(error))
 
 
