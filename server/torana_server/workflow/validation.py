@@ -42,22 +42,24 @@ def require_valid(definition: Definition, violations: Iterable[Violation]) -> No
         raise InvalidWorkflowError(f"workflow {definition.name!r} is not valid: {count}", violations=found)
 
 
-def problems(definition: Definition, catalog: StepCatalog | None) -> Iterator[Violation]:
+def problems(definition: Definition, catalog: StepCatalog | None) -> list[Violation]:
     """Everything wrong with a definition. Without a catalog its step types, their config and routes are not judged."""
     too_large = list(_size_problems(definition))
-    yield from too_large
     if too_large:
-        return
-    yield from _workflow_problems(definition)
-    unreadable = list(_value_problems(definition))
-    yield from unreadable
-    if unreadable:
-        return
+        return too_large
     steps = _Steps.of(definition)
+    found = list(_workflow_problems(definition))
+    are_json = True
     for index, step in enumerate(definition.steps):
-        yield from _step_problems(step, f"steps[{index}]", steps, catalog)
-    yield from _connection_problems(definition, steps)
-    yield from flow_problems(definition, catalog)
+        path = f"steps[{index}]"
+        unreadable = [*json_problems(step.config, f"{path}.config"), *json_problems(step.inputs, f"{path}.inputs")]
+        are_json = are_json and not unreadable
+        found += [*unreadable, *_step_problems(step, path, steps, None if unreadable else catalog)]
+    found += _connection_problems(definition, steps)
+    if are_json:
+        found += flow_problems(definition, catalog)
+        found += _form_problems(definition, {violation.path for violation in found})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +134,22 @@ def _retry_problems(retry: RetryPolicy, path: str) -> Iterator[Violation]:
 # values
 
 
-def _value_problems(definition: Definition) -> Iterator[Violation]:
-    """Config and inputs must be JSON as they are: a definition has no room for types beside it."""
-    found = False
-    for index, step in enumerate(definition.steps):
-        for name, value in (("config", step.config), ("inputs", step.inputs)):
-            for violation in json_problems(value, f"steps[{index}].{name}"):
-                found = True
-                yield violation
-    if not found:
+def _form_problems(definition: Definition, reported: set[str]) -> Iterator[Violation]:
+    """What else keeps the whole from being JSON, such as text that is not Unicode; or that it is too large."""
+    try:
         size = size_of(encode(to_form(definition)))
-        if size > DEFINITION_BYTES_MAX:
-            limit = f"at most {DEFINITION_BYTES_MAX:,} are allowed"
-            yield Violation("", f"the definition has {size:,} bytes as JSON; {limit}")
+    except StepError as error:
+        path = _dotted(error.metadata["path"]).removeprefix(".")
+        if path not in reported:
+            yield Violation(path, error.message)
+        return
+    if size > DEFINITION_BYTES_MAX:
+        limit = f"at most {DEFINITION_BYTES_MAX:,} are allowed"
+        yield Violation("", f"the definition has {size:,} bytes as JSON; {limit}")
 
 
 def json_problems(value: Mapping[str, object], path: str) -> Iterator[Violation]:
-    """What in an object JSON cannot hold. Tuples count as lists."""
+    """What in an object JSON cannot hold: a definition has no room for types beside it. Tuples count as lists."""
     try:
         payload = encode(value)
     except StepError as error:
