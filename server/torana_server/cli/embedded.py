@@ -1,0 +1,51 @@
+"""A server inside the command, for one workflow file: loopback, a port of its own, gone at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from torana_server.cli.exits import UsageError
+from torana_server.core.errors import InvalidWorkflowError
+from torana_server.gateway import Gateway
+from torana_server.settings import Settings
+from torana_server.workflow import Definition, from_yaml
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def is_workflow_file(name: str) -> bool:
+    """No workflow's name holds a dot."""
+    return name.endswith(SUFFIXES)
+
+
+def read_workflow(path: Path) -> Definition:
+    """Raises UsageError, with every problem of the definition and where it is."""
+    try:
+        return from_yaml(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except InvalidWorkflowError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+@asynccontextmanager
+async def embedded_server(definition: Definition, settings: Settings, data_dir: Path | None) -> AsyncIterator[str]:
+    """Yields the address. Without `data_dir` journal and vault live in a temporary folder."""
+    with contextlib.ExitStack() as stack:
+        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-run-")))
+        gateway = Gateway(settings=embedded_settings(settings), data_dir=folder)
+        gateway.register_workflow(definition.name, definition)
+        async with gateway:
+            port = await gateway.serve("127.0.0.1:0")
+            yield f"127.0.0.1:{port}"
+
+
+def embedded_settings(settings: Settings) -> Settings:
+    """Quiet unless the operator said otherwise, and gone at once: nobody else waits for it."""
+    quiet = {} if "log_level" in settings.model_fields_set else {"log_level": "ERROR"}
+    plain = {"tls_cert": None, "tls_key": None, "tls_client_ca": None}
+    return settings.model_copy(update={"drain_grace_s": 0.0, **plain, **quiet})

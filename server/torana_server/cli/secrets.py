@@ -1,0 +1,153 @@
+"""`torana secrets`: put, list and delete what the vault holds. No value is ever an argument or shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from torana import Secret
+from torana_server.cli import arguments, output
+from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, Tls, TlsCa, TlsCert, TlsKey
+from torana_server.cli.exits import Exit, UsageError, errors_reported
+from torana_server.cli.view import value_json
+
+commands = typer.Typer(no_args_is_help=True, help="Credentials in the server's vault.")
+
+Name = Annotated[str, typer.Argument(help="Name of the secret, as `credentials_ref` gives it.")]
+
+
+@commands.command("put")
+def put(
+    name: Name,
+    source: Annotated[str, typer.Argument(metavar="[-]", help="`-`: read a JSON object from standard input.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, readable=True, help="Read a JSON object from a file.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", metavar="FIELD", help="Ask for this field's value, hidden. Repeat it for more."),
+    ] = None,
+    address: Address = DEFAULT_ADDRESS,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Store a secret, or a new version of it.
+
+    The value is a JSON object, such as {"user": "etl", "password": "…"}. It comes from hidden prompts, from standard
+    input or from a file, never from an argument: arguments are seen in process lists and shell histories.
+
+    Without options the command asks for field names and values until a name is left empty.
+    """
+    with errors_reported():
+        value = secret_value(source, file, fields or [])
+        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
+            stored = client.put_secret(name, value)
+        output.say(f"stored {stored.name}, version {stored.version}")
+
+
+@commands.command("list")
+def list_(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a secret and line.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """List names and versions, never values."""
+    with errors_reported():
+        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
+            secrets = list(client.list_secrets())
+        if json:
+            for secret in secrets:
+                output.write_line(value_json(secret))
+        else:
+            _print_table(secrets)
+
+
+@commands.command("delete")
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Destroy a secret with all its versions."""
+    with errors_reported():
+        if not yes:
+            _confirm_deletion(name)
+        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
+            client.delete_secret(name)
+        output.say(f"deleted {name}")
+
+
+def secret_value(source: str, file: Path | None, fields: list[str]) -> dict[str, object]:
+    """From exactly one of standard input, a file and prompts. Raises UsageError, never with the value in it."""
+    if source not in ("", "-"):
+        raise UsageError("a value is never an argument; use `-` for standard input, --file, or --field for prompts")
+    if sum((source == "-", file is not None, bool(fields))) > 1:
+        raise UsageError("give one of `-`, --file and --field")
+    if source == "-":
+        return _nonempty(arguments.json_object(sys.stdin.read(), "standard input"))
+    if file is not None:
+        return _nonempty(arguments.json_object(file.read_text("utf-8"), str(file)))
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask at; use `-` for standard input or --file")
+    return _nonempty(_asked(fields) if fields else _asked_openly())
+
+
+def _asked(fields: list[str]) -> dict[str, object]:
+    for field in fields:
+        if "=" in field:
+            raise UsageError(f"--field takes a name only, as in --field {field.partition('=')[0]}; the value is asked")
+    return {field: typer.prompt(field, hide_input=True, err=True) for field in fields}
+
+
+def _asked_openly() -> dict[str, object]:
+    value: dict[str, object] = {}
+    while field := typer.prompt("Field (empty to finish)", default="", show_default=False, err=True).strip():
+        value[field] = typer.prompt(f"Value of {field} (hidden)", hide_input=True, err=True)
+    return value
+
+
+def _nonempty(value: Mapping[str, object]) -> dict[str, object]:
+    if not value:
+        raise UsageError("the secret has no fields; nothing was stored")
+    return dict(value)
+
+
+def _confirm_deletion(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("deleting asks first, and there is no terminal to ask at; give --yes")
+    if not typer.confirm(f"Destroy {name} with all its versions?", err=True):
+        output.note("nothing was deleted")
+        raise typer.Exit(Exit.CANCELLED)
+
+
+def _print_table(secrets: list[Secret]) -> None:
+    console = output.stdout()
+    if not console.is_terminal:
+        for secret in secrets:
+            output.write_line(f"{secret.name}\t{secret.version}\t{_time(secret.update_time)}")
+    elif not secrets:
+        output.note("the vault is empty; `torana secrets put NAME` stores a secret")
+    else:
+        table = Table("name", "version", "updated", box=None, header_style="dim", pad_edge=False)
+        for secret in secrets:
+            table.add_row(secret.name, str(secret.version), _time(secret.update_time))
+        console.print(table)
+
+
+def _time(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds") if at else ""
