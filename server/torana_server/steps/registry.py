@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -23,6 +22,7 @@ from torana_server.core.errors import (
 )
 from torana_server.core.ids import NAME_RULE, is_name
 from torana_server.steps.context import StepContext
+from torana_server.workflow import did_you_mean, holds_template
 
 ENTRY_POINT_GROUP = "torana.step_types"
 
@@ -108,7 +108,7 @@ class StepType(ABC, Generic[ConfigT]):
             ) from None
 
     def has_templates(self, config: Mapping[str, object]) -> bool:
-        return any(holds_template(value) for key, value in config.items() if key not in self.literal_fields)
+        return any(contains_template(value) for key, value in config.items() if key not in self.literal_fields)
 
     def _is_templated(self, detail: ErrorDetails) -> bool:
         field = detail["loc"][0] if detail["loc"] else ""
@@ -120,22 +120,21 @@ class StepType(ABC, Generic[ConfigT]):
         if detail["type"] == "missing":
             return Violation(path, "is required")
         if detail["type"] == "extra_forbidden":
-            return Violation(path, f"is no key of {self.name!r}; {self._known_keys(path)}")
+            return Violation(path, "is an unknown key" if len(detail["loc"]) > 1 else self._unknown_key(path))
         return Violation(path, detail["msg"])
 
-    def _known_keys(self, unknown: str) -> str:
+    def _unknown_key(self, key: str) -> str:
         keys = list(self.Config.model_fields)
-        near = get_close_matches(unknown, keys, n=1)
-        return f"did you mean {near[0]!r}?" if near else f"its keys are {', '.join(keys) or 'none'}"
+        return f"is no key of {self.name!r}; its keys are {', '.join(keys) or 'none'}{did_you_mean(key, keys)}"
 
 
-def holds_template(value: object) -> bool:
-    """Whether a text in `value` may be a template. True for escaped ones too: rendering changes those as well."""
+def contains_template(value: object) -> bool:
+    """Whether a text anywhere in `value` is only known when the step runs."""
     if isinstance(value, str):
-        return "${" in value or "{{" in value
+        return holds_template(value)
     if isinstance(value, Mapping):
-        return any(map(holds_template, value.values()))
-    return isinstance(value, list | tuple) and any(map(holds_template, value))
+        return any(map(contains_template, value.values()))
+    return isinstance(value, list | tuple) and any(map(contains_template, value))
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -177,9 +176,11 @@ class StepTypes:
         """Raises TypeNotFoundError, suggesting the nearest name."""
         found = self._types.get(type_name)
         if found is None:
-            near = get_close_matches(type_name, self._types, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names())}"
-            raise TypeNotFoundError(f"step type {type_name!r} is unknown; {hint}", metadata={"type": type_name})
+            raise TypeNotFoundError(
+                f"step type {type_name!r} is unknown{did_you_mean(type_name, self._types)}; "
+                f"there are {', '.join(self.names())}",
+                metadata={"type": type_name},
+            )
         return found
 
     def names(self) -> list[str]:

@@ -34,6 +34,9 @@ class RequestConfig(StepConfig):
     limit: int = Field(default=1, json_schema_extra=LITERAL)
 
 
+KEYS = "its keys are url, retries, headers, codes, script, limit"
+
+
 class RequestStep(StepType[RequestConfig]):
     """A type as another package would bring it."""
 
@@ -50,11 +53,13 @@ class RequestStep(StepType[RequestConfig]):
     [
         ({"url": "x"}, []),
         ({}, ["url: is required"]),
-        ({"url": "x", "retrys": 1}, ["retrys: is no key of 'request'; did you mean 'retries'?"]),
         (
-            {"url": "x", "zzz": 1},
-            ["zzz: is no key of 'request'; its keys are url, retries, headers, codes, script, limit"],
+            {"url": "x", "retrys": 1},
+            [
+                "retrys: is no key of 'request'; its keys are url, retries, headers, codes, script, limit (did you mean 'retries'?)"
+            ],
         ),
+        ({"url": "x", "zzz": 1}, [f"zzz: is no key of 'request'; {KEYS}"]),
         (
             {"url": 1, "retries": "many", "codes": [200, "no"]},
             [
@@ -224,9 +229,13 @@ async def test_a_switch_names_the_input_it_lacks() -> None:
         ({"cases": {"error": 1}}, ["cases.error: 'error' is the route of steps that fail; choose another name"]),
         ({"default": "a b"}, ["default: 'a b' cannot name a route: it needs a letter"]),
         ({"cases": {"a": 1, "b": [2, 1.0]}}, ["cases.b: has the value 1.0, which case 'a' has already"]),
+        ({"field": "a..b"}, ["field: 'a..b' is not a path"]),
         ({"cases": {"a": 1, "b": True}}, []),
         ({"cases": {"a": "${x}", "b": "${x}"}}, []),
-        ({"case": {}}, ["case: is no key of 'switch'; did you mean 'cases'?"]),
+        (
+            {"case": {}},
+            ["case: is no key of 'switch'; its keys are input, field, cases, default (did"],
+        ),
     ],
 )
 def test_a_switch_that_cannot_work_is_refused(config: dict[str, object], problems: list[str]) -> None:

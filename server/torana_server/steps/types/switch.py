@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,10 +10,9 @@ from pydantic import Field
 from torana_server.core.errors import Reason, StepError, Violation
 from torana_server.core.ids import NAME_RULE, is_name
 from torana_server.steps.context import StepContext
-from torana_server.steps.registry import LITERAL, Routed, StepConfig, StepType, holds_template
-from torana_server.workflow import ERROR_ROUTE
+from torana_server.steps.registry import LITERAL, Routed, StepConfig, StepType, contains_template
+from torana_server.workflow import ERROR_ROUTE, PathNotFoundError, look_up, parse_path
 
-_DOT = re.compile(r"(?<!\\)\.")
 _SHOWN_CHARS_MAX = 100
 
 
@@ -56,10 +54,11 @@ class SwitchStep(StepType[SwitchConfig]):
             yield from _route_problems(f"cases.{route}", route)
         if config.default:
             yield from _route_problems("default", config.default)
+        yield from _path_problems(config.field)
         seen: list[tuple[str, object]] = []
         for route, value in _options(config.cases):
             taken = next((other for other, known in seen if _equal(known, value)), None)
-            if taken is not None and not holds_template(value):
+            if taken is not None and not contains_template(value):
                 yield Violation(f"cases.{route}", f"has the value {_shown(value)}, which case {taken!r} has already")
             seen.append((route, value))
 
@@ -94,15 +93,10 @@ def _routed_value(config: SwitchConfig, inputs: dict[str, object]) -> object:
 
 def _at(value: object, path: str) -> tuple[bool, object]:
     """Whether the path leads somewhere, and where to."""
-    for part in _DOT.split(path) if path else ():
-        key = part.replace("\\.", ".")
-        if isinstance(value, Mapping) and key in value:
-            value = value[key]
-        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return False, None
-    return True, value
+    try:
+        return True, look_up(value, parse_path(path))
+    except PathNotFoundError:
+        return False, None
 
 
 def _route_of(cases: Mapping[str, object], value: object) -> str | None:
@@ -126,6 +120,13 @@ def _equal(one: object, other: object) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     return one == other
+
+
+def _path_problems(path: str) -> Iterator[Violation]:
+    try:
+        parse_path(path)
+    except ValueError as error:
+        yield Violation("field", str(error))
 
 
 def _route_problems(path: str, route: str) -> Iterator[Violation]:
