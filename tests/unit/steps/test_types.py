@@ -55,9 +55,7 @@ class RequestStep(StepType[RequestConfig]):
         ({}, ["url: is required"]),
         (
             {"url": "x", "retrys": 1},
-            [
-                "retrys: is no key of 'request'; its keys are url, retries, headers, codes, script, limit (did you mean 'retries'?)"
-            ],
+            [f"retrys: is no key of 'request'; {KEYS} (did you mean 'retries'?)"],
         ),
         ({"url": "x", "zzz": 1}, [f"zzz: is no key of 'request'; {KEYS}"]),
         (
