@@ -48,7 +48,7 @@ def _v1_file() -> FileDescriptorProto:
     file.name = _V1_FILE
     file.package = "grpc.reflection.v1"
     for message in file.message_type:
-        for field in message.field:
+        for field in (field for field in message.field if field.type_name):
             field.type_name = _renamed(field.type_name)
     for method in file.service[0].method:
         method.input_type = _renamed(method.input_type)

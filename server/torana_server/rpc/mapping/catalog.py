@@ -89,7 +89,7 @@ def secret_of(message: payload_pb2.Payload, checks: Checks, path: str) -> Mappin
     except ToranaError:
         value = None
     if not isinstance(value, dict):
-        checks.fail(path, 'must be a JSON object, such as {"user": "app", "password": "…"}')
+        checks.fail(path, 'required: a JSON object, such as {"user": "app", "password": "…"}')
         return {}
     return value
 

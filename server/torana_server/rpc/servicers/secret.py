@@ -21,7 +21,6 @@ class SecretServicer:
     async def PutSecret(self, request: pb.PutSecretRequest, context: Any) -> pb.PutSecretResponse:  # noqa: N802
         checks = Checks()
         checks.name("name", request.name)
-        checks.required("value", given=request.HasField("value"))
         value = secret_of(request.value, checks, "value")
         checks.done()
         secret = await self._secrets.store_secret(request.name, value, principal=principal())

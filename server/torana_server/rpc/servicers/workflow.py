@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from torana.v1 import workflow_service_pb2 as pb
-from torana_server.core.errors import InvalidWorkflowError
+from torana_server.core.errors import InvalidWorkflowError, TypeNotFoundError
 from torana_server.core.limits import DEFINITION_BYTES_MAX
 from torana_server.rpc.calls import principal
 from torana_server.rpc.checks import Checks
@@ -91,4 +91,8 @@ class WorkflowServicer:
         checks = Checks()
         checks.name("name", request.name)
         checks.done()
-        return pb.GetStepTypeResponse(step_type=step_type_to_message(self._step_types.find(request.name)))
+        try:
+            step_type = self._step_types.find(request.name)
+        except TypeNotFoundError as error:
+            raise TypeNotFoundError(error.message, metadata={"stepType": request.name}) from None
+        return pb.GetStepTypeResponse(step_type=step_type_to_message(step_type))
