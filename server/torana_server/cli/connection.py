@@ -40,6 +40,11 @@ class Connection:
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    @property
+    def shown(self) -> str:
+        """What a hint must add to reach the same server: nothing when it is where commands look anyway."""
+        return "" if self.address == DEFAULT_ADDRESS else f" --address {self.address}"
+
     def client(self) -> torana.Client:
         return torana.Client(self.address, tls=self.tls_config(), reconnect=_PATIENCE)
 

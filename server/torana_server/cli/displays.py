@@ -31,6 +31,7 @@ from torana_server.cli.view import (
 from torana_server.cli.view.lines import log_text
 
 HEIGHT_LEFT_FREE = 4
+PIPED_WIDTH = 100
 LOG_STYLES = {"warning": "yellow", "error": "red", "debug": "dim"}
 
 
@@ -180,7 +181,7 @@ class LiveDisplay:
 
 
 def print_end(view: ExecutionView, result: ExecutionResult, console: Console) -> None:
-    output.print_json(result_lines(result, view), console)
+    output.print_json(result_lines(result, view, console.width if console.is_terminal else PIPED_WIDTH), console)
     for line in outcome_lines(view):
         console.print(line)
 

@@ -145,15 +145,15 @@ def request_options(
 def _run_on_server(request: Run, connection: Connection) -> Exit:
     code = run_interruptibly(request.on(connection))
     if code is None:
-        output.note(detached_hint(request.followed))
+        output.note(detached_hint(request.followed, connection))
         return Exit.INTERRUPTED
     return code
 
 
-def detached_hint(followed: Followed) -> str:
+def detached_hint(followed: Followed, connection: Connection) -> str:
     if not followed.execution_id:
         return "Interrupted before the server had answered; it may have started the execution."
-    watch = f"torana watch {followed.execution_id} --after {followed.last_sequence}"
+    watch = f"torana watch {followed.execution_id} --after {followed.last_sequence}{connection.shown}"
     return f"Detached; the execution goes on. Watch it again: {watch}"
 
 
@@ -172,7 +172,7 @@ def _start(request: Run, connection: Connection) -> Exit:
     with connection.blocking_client() as client:
         execution = client.start_workflow(request.workflow, request.parameters, **request.options)
     output.write_line(execution.id)
-    output.note(f"watch it: torana watch {execution.id}")
+    output.note(f"watch it: torana watch {execution.id}{connection.shown}")
     return Exit.COMPLETED
 
 

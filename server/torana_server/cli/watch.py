@@ -58,7 +58,7 @@ def _watch_one(connection: Connection, execution: str, after: int, json: bool, q
 
     code = run_interruptibly(work())
     if code is None:
-        output.note(f"Watch on: torana watch {execution} --after {followed.last_sequence}")
+        output.note(f"Watch on: torana watch {execution} --after {followed.last_sequence}{connection.shown}")
         return Exit.INTERRUPTED
     return code
 

@@ -37,15 +37,17 @@ def demo() -> None:
     """
     with errors_reported():
         require_extra()
+        stage = Stage(output.stdout())
         with _signals_as_interrupt(), _undisturbed_end() as stack:
             try:
-                play(stack, output.stdout())
+                play(stage, stack)
             except (ServerStartError, story.StoryError) as error:
                 output.report(str(error))
                 raise typer.Exit(Exit.FAILED) from None
             except KeyboardInterrupt:
                 output.note("interrupted; stopping and removing everything")
                 raise
+        stage.title(f"Done in {stage.elapsed}; everything is stopped and removed.")
 
 
 def require_extra() -> None:
@@ -58,9 +60,8 @@ def require_extra() -> None:
         )
 
 
-def play(stack: ExitStack, console: Console) -> None:
-    stage = Stage(console)
-    stage.title("Airports from PostgreSQL to Valkey, by a workflow that this process watches from outside")
+def play(stage: Stage, stack: ExitStack) -> None:
+    stage.title("Airports from PostgreSQL to Valkey, watched from another process")
     folder = stack.enter_context(private_folder())
     server = stack.enter_context(torana_server(folder / "server"))
     with stage.act("start Valkey and PostgreSQL") as act:
@@ -76,7 +77,6 @@ def play(stack: ExitStack, console: Console) -> None:
     stage.title("What Valkey holds now, asked directly")
     for line in story.cache_lines(valkey):
         stage.say(line)
-    stage.title(f"Done in {stage.elapsed}; everything is stopped and removed.")
 
 
 async def _run(stage: Stage, port: int, postgres: backends.Backend, valkey: backends.Backend) -> None:
@@ -84,7 +84,7 @@ async def _run(stage: Stage, port: int, postgres: backends.Backend, valkey: back
         async with torana.Client(f"{backends.HOST}:{port}") as client:
             names = await story.store_credentials(client, postgres, valkey)
         act.done(f"credentials are in the server's vault: {', '.join(names)}")
-    stage.title(f"The workflow runs; this connection will be cut after event {story.CUT_AFTER}")
+    stage.title(f"The workflow runs; this connection will be cut at event {story.CUT_AFTER}")
     display = display_for(json=False, quiet=False, console=stage.console)
     result, witness = await story.run_over_a_breaking_connection(port, story.references(postgres, valkey), display)
     result.raise_for_status()

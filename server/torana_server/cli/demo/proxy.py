@@ -20,6 +20,8 @@ class Proxy:
         self.accepted = 0
         self._target = port
         self._callers: set[asyncio.StreamWriter] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def cut(self) -> None:
         """Resets every open connection; new ones are welcome at once."""
@@ -31,6 +33,7 @@ class Proxy:
     async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self._callers.add(writer)
+        self._idle.clear()
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target)
             try:
@@ -42,8 +45,14 @@ class Proxy:
         except* OSError:
             pass  # one side went away, and with it the connection
         finally:
-            self._callers.discard(writer)
             writer.transport.abort()
+            self._callers.discard(writer)
+            if not self._callers:
+                self._idle.set()
+
+    async def close(self) -> None:
+        self.cut()
+        await self._idle.wait()
 
 
 @asynccontextmanager
@@ -52,9 +61,11 @@ async def proxy_to(port: int) -> AsyncIterator[Proxy]:
     listener = await asyncio.start_server(proxy.serve_one, "127.0.0.1", 0)
     async with listener:
         proxy.port = listener.sockets[0].getsockname()[1]
-        yield proxy
-        listener.close()
-        proxy.cut()
+        try:
+            yield proxy
+        finally:
+            listener.close()
+            await proxy.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
@@ -65,24 +65,24 @@ async def run_over_a_breaking_connection(
             with display:
                 await _watch(stream, proxy, display, witness)
             result = await stream.result()
-    display.end(result)
+    display.end(replace(result, result={"summarise": result.result.get("summarise")}))
     if not witness.is_complete:
         raise StoryError(f"the events came with the numbers {witness.sequences}")
     return result, witness
 
 
 async def _watch(stream: torana.ExecutionStream, proxy: Proxy, display: Display, witness: Witness) -> None:
-    cut_after, last = 0, 0
+    connections = 0
     async for event in stream:
-        if cut_after and proxy.accepted > 1:
-            display.note(f"connection cut after event {last}, resumed with event {event.sequence}: nothing missed")
-            cut_after = 0
+        if connections and proxy.accepted > connections:
+            display.note(f"resumed after event {witness.sequences[-1]} with event {event.sequence}: nothing missed")
+            connections = 0
         witness.saw(event)
         display.show(event)
-        last = event.sequence
         if event.sequence == CUT_AFTER:
-            cut_after = event.sequence
+            connections = proxy.accepted
             proxy.cut()
+            display.note(f"the connection was cut at event {CUT_AFTER}")
 
 
 def cache_lines(valkey: Backend) -> Iterable[str]:
@@ -99,9 +99,10 @@ def cache_lines(valkey: Backend) -> Iterable[str]:
             unit="km",
             sort="ASC",
             withdist=True,
+            count=5,
         )
         yield f"within {NEAR_KM} km of London: " + ", ".join(f"{iata} {km:.0f} km" for iata, km in near)
         remote: Any = client.zrange("airports:remoteness", 0, 2, desc=True, withscores=True)
         for iata, km in remote:
             airport: Any = client.hgetall(f"airport:{iata}")
-            yield f"far from everything: {airport['name']} ({airport['country']}), {km:,.0f} km to {airport['nearest']}"
+            yield f"remotest: {airport['name'][:40]} ({airport['country']}), {km:,.0f} km to {airport['nearest']}"

@@ -10,7 +10,7 @@ from torana_server.cli.view.text import one_line
 
 PROGRESS_PAUSE_S = 1.0
 """A step's progress is written at most so often, and at every new tenth."""
-NAME_CHARACTERS = 20
+NAME_CHARACTERS = 22
 
 
 class PlainLines:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from torana import ExecutionError, ExecutionResult
-from torana_server.cli.view.json_lines import value_json
+from torana_server.cli.view.pretty import one_line_of, pretty_lines
 from torana_server.cli.view.state import ExecutionView
 from torana_server.cli.view.text import one_line, plural, seconds
 
@@ -35,7 +35,7 @@ def outcome_lines(view: ExecutionView) -> list[Text]:
         (f"{mark} {view.state}", style),
         f" {one_line(view.workflow)}".rstrip(),
         f" in {seconds(view.elapsed_s)}",
-        (f" · {counts or 'no steps'} · {plural(view.event_count, 'event')} · {view.execution}", "dim"),
+        (f" · {counts or 'no steps'} · {plural(view.event_count, 'event')}", "dim"),
     )
     return [closing, *(error_lines(view.error) if view.error else ())]
 
@@ -64,12 +64,15 @@ def _shortened(lines: list[str]) -> list[str]:
     return ["…", *lines[-TRACEBACK_LINES_MAX:]]
 
 
-def result_lines(result: ExecutionResult, view: ExecutionView) -> list[str]:
-    """The result as indented JSON, steps in the order of `view`, cut to what fits a screen or two."""
+def result_lines(result: ExecutionResult, view: ExecutionView, width: int) -> list[str]:
+    """The outputs as JSON, steps in the order of `view`: shortened; when long even so, a line of `width` a step."""
     if not result.result:
         return []
-    lines = [one_line(line) for line in value_json(in_order(result, view), indent=2).split("\n")]
+    outputs = in_order(result, view)
+    lines = pretty_lines(outputs)
     if len(lines) <= RESULT_LINES_MAX:
         return lines
-    left_out = plural(len(lines) - RESULT_LINES_MAX, "more line")
-    return [*lines[:RESULT_LINES_MAX], f"… {left_out}; all of it: torana watch --quiet {result.execution_id}"]
+    short = [one_line_of(step, output, width) for step, output in outputs.items()]
+    kept = short[-RESULT_LINES_MAX:]
+    missing = f" of the last {len(kept)} steps" if len(kept) < len(short) else ""
+    return [*kept, f"(shortened outputs{missing}; --quiet prints all of them)"]
