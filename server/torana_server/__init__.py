@@ -1,1 +1,71 @@
-"""Torana: durable workflows over named, pooled resources, streamed over gRPC."""
+"""Torana: durable workflows over named, pooled resources, streamed over gRPC.
+
+This is the embedding surface: a server inside a Python program.
+"""
+
+from torana_server.access import Principal
+from torana_server.core.errors import (
+    ConflictError,
+    EventsExpiredError,
+    ExecutionNotFoundError,
+    ExhaustedError,
+    InvalidRequestError,
+    InvalidWorkflowError,
+    NotFoundError,
+    ResourceError,
+    ResourceNotFoundError,
+    SecretNotFoundError,
+    StateError,
+    StepError,
+    ToranaError,
+    TypeNotFoundError,
+    UnavailableError,
+    VaultError,
+    Violation,
+    WorkflowNotFoundError,
+)
+from torana_server.gateway import Gateway
+from torana_server.request import WorkflowRequest, WorkflowResponse
+from torana_server.resources import ResourceReference, ResourceRegistry, ResourceType
+from torana_server.settings import Settings
+from torana_server.steps import StepContext, StepType, get_current_context
+from torana_server.vault import SecretManager
+from torana_server.workflow import Definition, RetryPolicy, StepTimeout, Workflow, WorkflowBuilder
+
+__all__ = [
+    "ConflictError",
+    "Definition",
+    "EventsExpiredError",
+    "ExecutionNotFoundError",
+    "ExhaustedError",
+    "Gateway",
+    "InvalidRequestError",
+    "InvalidWorkflowError",
+    "NotFoundError",
+    "Principal",
+    "ResourceError",
+    "ResourceNotFoundError",
+    "ResourceReference",
+    "ResourceRegistry",
+    "ResourceType",
+    "RetryPolicy",
+    "SecretManager",
+    "SecretNotFoundError",
+    "Settings",
+    "StateError",
+    "StepContext",
+    "StepError",
+    "StepTimeout",
+    "StepType",
+    "ToranaError",
+    "TypeNotFoundError",
+    "UnavailableError",
+    "VaultError",
+    "Violation",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowNotFoundError",
+    "WorkflowRequest",
+    "WorkflowResponse",
+    "get_current_context",
+]

@@ -62,7 +62,7 @@ class Gateway:
     @property
     def workflows(self) -> Mapping[str, RegisteredWorkflow]:
         """The registered workflows by name, each at its current revision."""
-        return {workflow.name: workflow for workflow in self._app.workflows.all()}
+        return {workflow.definition.name: workflow for workflow in self._app.workflows.all()}
 
     def register_workflow(
         self,
@@ -74,8 +74,9 @@ class Gateway:
     ) -> RegisteredWorkflow:
         """Compiles and registers. Raises InvalidWorkflowError with every problem."""
         if isinstance(workflow, Workflow):
-            for function in workflow.functions:
-                self._app.functions.register(function.name, function.call, function.version)
+            for key, function in workflow.functions.items():
+                function_name, _, version = key.rpartition("@")
+                self._app.functions.register(function_name, function, version)
         return self._app.workflows.register(
             workflow,
             name=name,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from torana_server.core.errors import ConflictError, InvalidRequestError, Reason, StepError
-from torana_server.core.ids import NAME_RULE, is_name
 
 CONTEXT_PARAMETER = "ctx"
 
 _BY_NAME = frozenset({inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY})
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
+"""Dots, so that `module.qualname` is a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ class FunctionRegistry:
 
 
 def _inspected(name: str, fn: Callable[..., Any], version: str) -> Function:
-    if not is_name(name):
-        raise InvalidRequestError(f"{name!r} cannot name a function: it needs {NAME_RULE}")
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(f"{name!r} cannot name a function: it needs a letter, then letters, digits, or '_.-'")
     if not version or not isinstance(version, str):
         raise InvalidRequestError(f"the version of function {name!r} must be a text that is not empty")
     if not callable(fn):

@@ -1,0 +1,96 @@
+"""The server about itself: what it is, how it is, what it counts."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from torana_server.access import LOCAL
+from torana_server.core import limits
+from torana_server.core.clock import Micros
+from torana_server.core.errors import ToranaError
+from torana_server.resources import ResourceState, ResourceStatus
+from torana_server.rpc import ComponentHealth, HealthStatus, ServerHealth, ServerInfo, ServerStats
+
+if TYPE_CHECKING:
+    from torana_server.app import Application
+
+FEATURES = ("execute", "watch", "watch-many", "retry", "idempotency", "resources", "secrets", "reflection")
+_SEVERITY = (HealthStatus.HEALTHY, HealthStatus.DEGRADED, HealthStatus.UNHEALTHY)
+
+
+class System:
+    """`rpc.System` over the application."""
+
+    def __init__(self, app: Application, server_id: str) -> None:
+        self._app = app
+        self._server_id = server_id
+        self._start = app.clock.now()
+        self._since: dict[str, tuple[HealthStatus, Micros]] = {}
+
+    def info(self) -> ServerInfo:
+        settings = self._app.settings
+        return ServerInfo(
+            version=version("torana-server"),
+            title=settings.title,
+            description=settings.description,
+            server_id=self._server_id,
+            start_time=self._start,
+            journal=self._app.journal.kind,
+            durable=self._app.journal.durable,
+            limits={
+                "message_bytes": settings.message_bytes_max,
+                "event_bytes": limits.EVENT_BYTES_MAX,
+                "value_bytes": limits.INLINE_VALUE_BYTES_MAX,
+                "events_per_execution": limits.EVENTS_PER_EXECUTION_MAX,
+                "running_executions": settings.running_max,
+                "queued_executions": settings.queued_max,
+                "streams": settings.streams_max,
+                "page_size": limits.PAGE_SIZE_MAX,
+                "secret_bytes": limits.SECRET_BYTES_MAX,
+            },
+            features=FEATURES,
+        )
+
+    async def health(self) -> ServerHealth:
+        vital = [await self._journal(), self._event_loop()]
+        pools = await self._app.resources.list(LOCAL)
+        resources = [self._resource(status) for status in pools if status.state is not ResourceState.IDLE]
+        worst = max((component.status for component in vital), key=_SEVERITY.index)
+        if worst is HealthStatus.HEALTHY and any(r.status is not HealthStatus.HEALTHY for r in resources):
+            worst = HealthStatus.DEGRADED
+        return ServerHealth(
+            status=worst, components=[*vital, *resources], draining=self._app.engine.draining
+        )
+
+    async def stats(self) -> ServerStats:
+        values = await self._app.engine.counts()
+        lag = self._app.watchdog.stats()
+        loop = {"loop_lag_ms_max": round(lag.lag_ms_max), "loop_blocked_count": lag.blocked_count}
+        return ServerStats(values=values | loop, since=self._start)
+
+    async def _journal(self) -> ComponentHealth:
+        began = time.perf_counter()
+        error = ""
+        try:
+            await self._app.journal.position()
+        except ToranaError as failure:
+            error = failure.message
+        status = HealthStatus.UNHEALTHY if error else HealthStatus.HEALTHY
+        return self._component("journal", status, time.perf_counter() - began, error)
+
+    def _event_loop(self) -> ComponentHealth:
+        lag = self._app.watchdog.stats()
+        return self._component("event_loop", HealthStatus.HEALTHY, lag.lag_ms_max / 1000, "")
+
+    def _resource(self, status: ResourceStatus) -> ComponentHealth:
+        unhealthy = status.state is ResourceState.UNHEALTHY
+        health = HealthStatus.UNHEALTHY if unhealthy else HealthStatus.HEALTHY
+        return self._component(f"resource:{status.name}", health, status.check_latency_s, status.last_error)
+
+    def _component(self, name: str, status: HealthStatus, latency_s: float | None, error: str) -> ComponentHealth:
+        known = self._since.get(name)
+        since = known[1] if known is not None and known[0] is status else self._app.clock.now()
+        self._since[name] = (status, since)
+        return ComponentHealth(name=name, status=status, latency_s=latency_s, last_error=error, since=since)
