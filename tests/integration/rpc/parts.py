@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.message_factory import GetMessageClass
 
-from torana.v1 import execution_service_pb2 as pb
+from torana.v1 import execution_service_pb2
 from torana_server.adapters.memory.journal import MemoryJournal
 from torana_server.adapters.wire import WireCodec
 from torana_server.core.clock import Micros, SystemClock
@@ -32,6 +33,7 @@ from torana_server.steps import FunctionRegistry, InProcessRunner, StepThreads, 
 from torana_server.vault import SecretManager
 from torana_server.workflow import WorkflowBuilder, WorkflowRegistry
 
+pb: Any = execution_service_pb2  # its messages take dicts for messages, which the stubs do not say
 START = Micros(1_700_000_000_000_000)
 
 
@@ -79,7 +81,7 @@ class Parts:
     gates: Gates
     channel: grpc.aio.Channel
 
-    def stream(self, method: str, request: Any, **options: Any) -> grpc.aio.UnaryStreamCall[Any, Any]:
+    def stream(self, method: str, request: Any, **options: Any) -> Any:
         """`method` such as "ExecutionService/Execute"; `request` a message or bytes."""
         return self._call(self.channel.unary_stream, method)(request, **options)
 
@@ -90,7 +92,7 @@ class Parts:
     def _call(self, kind: Any, method: str) -> Any:
         service, _, name = method.partition("/")
         rpc = SERVICES[service].methods_by_name[name]
-        response: Any = rpc.output_type._concrete_class
+        response: Any = GetMessageClass(rpc.output_type)
         return kind(
             f"/torana.v1.{method}",
             request_serializer=lambda request: request if isinstance(request, bytes) else request.SerializeToString(),
@@ -118,9 +120,13 @@ def _workflows(types: StepTypes, functions: FunctionRegistry, gates: Gates) -> W
         .add_connection("double", "n", "add_one", "n")
         .build()
     )
+    repeats = WorkflowBuilder("repeats").add_async_code("repeat", "return 'x' * times").build()
+    workflows.register(repeats)
     workflows.register(adds, description="Doubles and adds one.", metadata={"owner": "tests"})
     workflows.register(WorkflowBuilder("fails").add_async_code("boom", "raise ValueError('no')").build())
     workflows.register(WorkflowBuilder("waits").add_node("function", "wait", {"function": "wait"}).build())
+    then = WorkflowBuilder("waits_then_ends").add_node("function", "wait", {"function": "wait"})
+    workflows.register(then.add_async_code("end", "return 1").build())
     needs = WorkflowBuilder("needs_db").add_async_code("use", "return 1", required_resources=["db"]).build()
     workflows.register(needs, required_resources=["db"])
     return workflows

@@ -12,12 +12,15 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from integration.rpc.parts import Parts
 from integration.rpc.problems import Problem, problem_of
-from torana.v1 import execution_service_pb2 as ex
-from torana.v1 import resource_service_pb2 as rs
-from torana.v1 import secret_service_pb2 as sc
-from torana.v1 import workflow_service_pb2 as wf
+from torana.v1 import execution_service_pb2, resource_service_pb2, secret_service_pb2, workflow_service_pb2
 from torana_server.rpc.frames import varint
 from torana_server.rpc.registration import SERVICES
+
+# The messages take dicts for messages, which the stubs do not say.
+ex: Any = execution_service_pb2
+rs: Any = resource_service_pb2
+sc: Any = secret_service_pb2
+wf: Any = workflow_service_pb2
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
 TOKEN = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
@@ -181,15 +184,15 @@ def pages_of(make: Any) -> list[Row]:
     ]
 
 
-def _execute(**fields: Any) -> ex.ExecuteRequest:
+def _execute(**fields: Any) -> Any:
     return ex.ExecuteRequest(**{"request": {"workflow": "adds"}, **fields})
 
 
-def _watch(**fields: Any) -> ex.WatchExecutionRequest:
+def _watch(**fields: Any) -> Any:
     return ex.WatchExecutionRequest(**{"execution": UNKNOWN_ID, **fields})
 
 
-def _secret(value: Any) -> sc.PutSecretRequest:
+def _secret(value: Any) -> Any:
     return sc.PutSecretRequest(name="creds", value=value)
 
 
