@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,13 +84,19 @@ class Application:
             redact=self.secrets.redactor.redact,
         )
         self.watchdog = LoopWatchdog(threshold_s=settings.lag_warning_ms / 1000)
-        self.runner = InProcessRunner(
-            self.step_types, self.resources, cancel_grace_s=settings.cancel_grace_s
-        )
+        self.runner = InProcessRunner(self.step_types, self.resources, cancel_grace_s=settings.cancel_grace_s)
         self.journal = _journal(settings)
         self.codec = WireCodec()
         self.engine = self._engine()
-        self.system = System(self, self._server_id)
+        self.system = System(
+            settings,
+            self._server_id,
+            self.clock,
+            engine=self.engine,
+            journal=self.journal,
+            resources=self.resources,
+            watchdog=self.watchdog,
+        )
         self.server: GrpcServer | None = None
         self.fatal = asyncio.Event()
         """Set when the journal failed: the process must stop, so that recovery starts clean."""
@@ -107,7 +112,7 @@ class Application:
             redact=self.secrets.redactor.redact,
             draw=random.random,
             server_id=self._server_id,
-            env={name: os.environ[name] for name in settings.template_env if name in os.environ},
+            env=settings.template_environment(),
             cancel_grace_s=settings.cancel_grace_s,
             queue_timeout_s=settings.queue_timeout_s,
         )

@@ -5,6 +5,7 @@ A setting's description is its documentation; units stand last in its name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -85,3 +86,7 @@ class Settings(BaseSettings):
         if address.startswith("unix:") or (colon and host and port.isdigit() and int(port) < 65_536):
             return address
         raise ValueError("write host:port, such as 127.0.0.1:7233, [::1]:7233 or unix:/run/torana.sock")
+
+    def template_environment(self) -> dict[str, str]:
+        """What `${env.NAME}` may read, as it is now."""
+        return {name: os.environ[name] for name in self.template_env if name in os.environ}

@@ -4,41 +4,55 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from torana_server.access import LOCAL
 from torana_server.core import limits
-from torana_server.core.clock import Micros
+from torana_server.core.clock import Clock, Micros
 from torana_server.core.errors import ToranaError
-from torana_server.resources import ResourceState, ResourceStatus
+from torana_server.execution import Engine, Journal
+from torana_server.resources import Resources, ResourceState, ResourceStatus
 from torana_server.rpc import ComponentHealth, HealthStatus, ServerHealth, ServerInfo, ServerStats
-
-if TYPE_CHECKING:
-    from torana_server.app import Application
+from torana_server.settings import Settings
+from torana_server.steps import LoopWatchdog
 
 FEATURES = ("execute", "watch", "watch-many", "retry", "idempotency", "resources", "secrets", "reflection")
 _SEVERITY = (HealthStatus.HEALTHY, HealthStatus.DEGRADED, HealthStatus.UNHEALTHY)
 
 
 class System:
-    """`rpc.System` over the application."""
+    """`rpc.System` over the parts of the server."""
 
-    def __init__(self, app: Application, server_id: str) -> None:
-        self._app = app
+    def __init__(
+        self,
+        settings: Settings,
+        server_id: str,
+        clock: Clock,
+        *,
+        engine: Engine,
+        journal: Journal,
+        resources: Resources,
+        watchdog: LoopWatchdog,
+    ) -> None:
+        self._settings = settings
         self._server_id = server_id
-        self._start = app.clock.now()
+        self._clock = clock
+        self._engine = engine
+        self._journal = journal
+        self._resources = resources
+        self._watchdog = watchdog
+        self._start = clock.now()
         self._since: dict[str, tuple[HealthStatus, Micros]] = {}
 
     def info(self) -> ServerInfo:
-        settings = self._app.settings
+        settings = self._settings
         return ServerInfo(
             version=version("torana-server"),
             title=settings.title,
             description=settings.description,
             server_id=self._server_id,
             start_time=self._start,
-            journal=self._app.journal.kind,
-            durable=self._app.journal.durable,
+            journal=self._journal.kind,
+            durable=self._journal.durable,
             limits={
                 "message_bytes": settings.message_bytes_max,
                 "event_bytes": limits.EVENT_BYTES_MAX,
@@ -54,34 +68,32 @@ class System:
         )
 
     async def health(self) -> ServerHealth:
-        vital = [await self._journal(), self._event_loop()]
-        pools = await self._app.resources.list(LOCAL)
+        vital = [await self._journal_health(), self._event_loop()]
+        pools = await self._resources.list(LOCAL)
         resources = [self._resource(status) for status in pools if status.state is not ResourceState.IDLE]
         worst = max((component.status for component in vital), key=_SEVERITY.index)
         if worst is HealthStatus.HEALTHY and any(r.status is not HealthStatus.HEALTHY for r in resources):
             worst = HealthStatus.DEGRADED
-        return ServerHealth(
-            status=worst, components=[*vital, *resources], draining=self._app.engine.draining
-        )
+        return ServerHealth(status=worst, components=[*vital, *resources], draining=self._engine.draining)
 
     async def stats(self) -> ServerStats:
-        values = await self._app.engine.counts()
-        lag = self._app.watchdog.stats()
+        values = await self._engine.counts()
+        lag = self._watchdog.stats()
         loop = {"loop_lag_ms_max": round(lag.lag_ms_max), "loop_blocked_count": lag.blocked_count}
         return ServerStats(values=values | loop, since=self._start)
 
-    async def _journal(self) -> ComponentHealth:
+    async def _journal_health(self) -> ComponentHealth:
         began = time.perf_counter()
         error = ""
         try:
-            await self._app.journal.position()
+            await self._journal.position()
         except ToranaError as failure:
             error = failure.message
         status = HealthStatus.UNHEALTHY if error else HealthStatus.HEALTHY
         return self._component("journal", status, time.perf_counter() - began, error)
 
     def _event_loop(self) -> ComponentHealth:
-        lag = self._app.watchdog.stats()
+        lag = self._watchdog.stats()
         return self._component("event_loop", HealthStatus.HEALTHY, lag.lag_ms_max / 1000, "")
 
     def _resource(self, status: ResourceStatus) -> ComponentHealth:
@@ -91,6 +103,6 @@ class System:
 
     def _component(self, name: str, status: HealthStatus, latency_s: float | None, error: str) -> ComponentHealth:
         known = self._since.get(name)
-        since = known[1] if known is not None and known[0] is status else self._app.clock.now()
+        since = known[1] if known is not None and known[0] is status else self._clock.now()
         self._since[name] = (status, since)
         return ComponentHealth(name=name, status=status, latency_s=latency_s, last_error=error, since=since)

@@ -7,7 +7,6 @@ import sysconfig
 import traceback
 from collections.abc import Callable
 
-import torana_server
 from torana_server.core.errors import Reason, StepError, ToranaError
 from torana_server.execution.events import ExecutionError
 
@@ -16,7 +15,7 @@ TRACEBACK_CHARS_MAX = 16_000
 CAUSES_MAX = 5
 
 _NOT_THE_WORKFLOWS = (
-    os.path.dirname(torana_server.__file__),
+    os.path.dirname(os.path.dirname(__file__)),
     sysconfig.get_path("stdlib"),
     sysconfig.get_path("purelib"),
     sysconfig.get_path("platlib"),

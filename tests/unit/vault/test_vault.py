@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from torana_server.access import LOCAL, Principal
+from torana_server.access import LOCAL
 from torana_server.core.clock import Micros, from_datetime
 from torana_server.core.errors import (
     InvalidRequestError,
-    Reason,
     SecretNotFoundError,
     StateError,
     UnavailableError,
@@ -25,87 +22,13 @@ from torana_server.vault import (
     Action,
     AuditRecord,
     Keyring,
-    LocalKey,
     MemorySecretStore,
     NewVersion,
     Outcome,
-    Rotation,
     SecretInfo,
     SecretManager,
-    SecretRow,
-    TenantKeyRow,
 )
-
-ALICE = Principal("acme", "alice")
-BOB = Principal("other", "bob")
-CREDENTIALS = {"user": "app", "password": "hunter22-hunter22"}
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
-
-
-class Time:
-    """A wall clock and a monotonic clock that go only when told to."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def now(self) -> Micros:
-        return from_datetime(NOON + timedelta(seconds=self.elapsed_s))
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-
-class CountingStore(MemorySecretStore):
-    """Counts reads of secrets, and can be out of reach."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gets = 0
-        self.away = False
-
-    async def get(self, tenant: str, name: str, version: int | None) -> SecretRow | None:
-        self.gets += 1
-        return await super().get(tenant, name, version)
-
-    async def epoch(self) -> int:
-        if self.away:
-            raise UnavailableError("away")
-        return await super().epoch()
-
-
-class Vault:
-    """A manager opened over `store`, as a gateway does it."""
-
-    def __init__(self, store: CountingStore, **settings: Any) -> None:
-        self.time = Time()
-        self.store = store
-        self.manager = SecretManager(clock=self.time, monotonic=self.time.monotonic, **settings)
-
-
-def key(key_id: str) -> LocalKey:
-    return LocalKey(key_id, os.urandom(32))
-
-
-KEYRING = Keyring([key("k1")])
-
-
-@pytest.fixture
-async def vault() -> AsyncIterator[Vault]:
-    made = Vault(CountingStore())
-    await made.manager.open(made.store, KEYRING)
-    yield made
-    await made.manager.close()
-
-
-@pytest.fixture
-def manager(vault: Vault) -> SecretManager:
-    return vault.manager
-
-
-async def outcomes(manager: SecretManager, principal: Principal = LOCAL) -> list[tuple[str, int | None, str]]:
-    """Oldest first."""
-    records = await manager.audit(principal=principal)
-    return [(str(r.action), r.version, str(r.outcome)) for r in reversed(records)]
+from unit.vault.world import ALICE, BOB, CREDENTIALS, KEYRING, NOON, Vault, key, outcomes
 
 
 async def test_a_stored_secret_reads_back() -> None:
@@ -291,149 +214,6 @@ async def test_a_cancelled_change_still_drops_what_was_cached(vault: Vault) -> N
 def test_settings_are_bounded(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         SecretManager(**settings)
-
-
-# --- keys
-
-
-async def test_a_wrong_key_seals_the_vault_at_start(vault: Vault) -> None:
-    await vault.manager.store_secret("db", CREDENTIALS)
-    with pytest.raises(VaultError, match="is not the key that this vault was written with") as caught:
-        await SecretManager().open(vault.store, Keyring([key("k1")]))
-    assert caught.value.reason is Reason.VAULT_SEALED
-
-
-async def test_a_missing_key_seals_the_vault_at_start(vault: Vault) -> None:
-    await vault.manager.store_secret("db", CREDENTIALS)
-    with pytest.raises(VaultError, match="needs key 'k1'") as caught:
-        await SecretManager().open(vault.store, Keyring([key("k2")]))
-    assert caught.value.reason is Reason.VAULT_SEALED
-    assert await vault.store.canary("k2") is None, "a keyring that does not fit leaves no trace"
-
-
-async def test_a_wrong_secondary_key_seals_the_vault_at_start(vault: Vault) -> None:
-    await SecretManager().open(vault.store, Keyring([KEYRING.primary, key("k2")]))
-    with pytest.raises(VaultError, match="'k2'"):
-        await SecretManager().open(vault.store, Keyring([KEYRING.primary, key("k2")]))
-
-
-async def test_opening_needs_a_keyring_and_prefers_its_own() -> None:
-    with pytest.raises(VaultError, match="no keyring"):
-        await SecretManager().open(MemorySecretStore())
-    store = MemorySecretStore()
-    await SecretManager(keyring=Keyring([key("mine")])).open(store, KEYRING)
-    assert await store.canary("mine")
-    assert await store.canary("k1") is None
-
-
-async def test_rotation_moves_every_tenant_key_to_the_primary_and_no_secret() -> None:
-    store, old, new_key = MemorySecretStore(), key("old"), key("new")
-    before = SecretManager()
-    await before.open(store, Keyring([old]))
-    for n in range(250):
-        await before.store_secret("db", {"n": n}, principal=Principal(f"t{n}", "x"))
-    rows = store.every_version()
-
-    manager = SecretManager()
-    await manager.open(store, Keyring([new_key, old]))
-    assert await manager.key_usage() == {"old": 250}
-    assert await manager.rotate_key(principal=ALICE) == Rotation(250, "new")
-    assert await manager.key_usage() == {"new": 250}
-    assert await manager.rotate_key(principal=ALICE) == Rotation(0, "new")
-    assert store.every_version() == rows
-
-    after = SecretManager()
-    await after.open(store, Keyring([new_key]))
-    assert await after.get_secret("db", principal=Principal("t249", "x")) == {"n": 249}
-    assert await before.get_secret("db", principal=Principal("t7", "x")) == {"n": 7}
-
-
-async def test_an_interrupted_rotation_goes_on() -> None:
-    class Failing(MemorySecretStore):
-        calls = 0
-
-        async def rewrap_tenant_key(self, row: TenantKeyRow, new: TenantKeyRow, audit: AuditRecord) -> bool:
-            self.calls += 1
-            if self.calls == 3:
-                raise UnavailableError("away")
-            return await super().rewrap_tenant_key(row, new, audit)
-
-    store, old, new_key = Failing(), key("old"), key("new")
-    manager = SecretManager()
-    await manager.open(store, Keyring([old]))
-    for n in range(5):
-        await manager.store_secret("db", {"n": n}, principal=Principal(f"t{n}", "x"))
-    manager = SecretManager()
-    await manager.open(store, Keyring([new_key, old]))
-    with pytest.raises(UnavailableError):
-        await manager.rotate_key()
-    assert await manager.key_usage() == {"old": 3, "new": 2}
-    for n in range(5):
-        assert await manager.get_secret("db", principal=Principal(f"t{n}", "x")) == {"n": n}
-    assert await manager.rotate_key() == Rotation(3, "new")
-
-
-async def test_two_first_writers_of_a_tenant_use_one_tenant_key() -> None:
-    store = MemorySecretStore()
-    one, two = SecretManager(), SecretManager()
-    for manager in (one, two):
-        await manager.open(store, KEYRING)
-    await asyncio.gather(*(m.store_secret("db", CREDENTIALS) for m in (one, two) * 5))
-    fresh = SecretManager()
-    await fresh.open(store, KEYRING)
-    assert [await fresh.get_secret("db", v) for v in range(1, 11)] == [CREDENTIALS] * 10
-
-
-# --- damage
-
-
-async def test_an_edited_row_is_corrupt_and_audited_so(vault: Vault) -> None:
-    await vault.manager.store_secret("db", CREDENTIALS)
-    row = vault.store._rows["local", "db", 1]
-    vault.store._rows["local", "db", 1] = dataclasses.replace(row, envelope=row.envelope[:-1] + b"\0")
-    with pytest.raises(VaultError, match="cannot be decrypted") as caught:
-        await vault.manager.get_secret("db")
-    assert caught.value.reason is Reason.SECRET_CORRUPT
-    assert caught.value.metadata == {"secret": "db", "version": "1"}
-    assert (await outcomes(vault.manager))[-1] == ("read", None, "corrupt")
-
-
-@pytest.mark.parametrize(
-    ("target", "source"),
-    [
-        (("acme", "a", 1), ("acme", "b", 1)),
-        (("acme", "a", 1), ("acme", "a", 2)),
-        (("acme", "a", 1), ("other", "a", 1)),
-    ],
-)
-async def test_a_row_swapped_with_another_is_corrupt(
-    vault: Vault, target: tuple[str, str, int], source: tuple[str, str, int]
-) -> None:
-    for name in ("a", "a", "b", "b"):
-        await vault.manager.store_secret(name, {"of": name}, principal=ALICE)
-        await vault.manager.store_secret(name, {"of": name}, principal=BOB)
-    rows = vault.store._rows
-    rows[target] = dataclasses.replace(rows[target], envelope=rows[source].envelope)
-    with pytest.raises(VaultError) as caught:
-        await vault.manager.get_secret(target[1], target[2], principal=ALICE)
-    assert caught.value.reason is Reason.SECRET_CORRUPT
-
-
-async def test_a_longer_expiry_written_into_the_row_is_corrupt(vault: Vault) -> None:
-    await vault.manager.store_secret("db", CREDENTIALS, expire_time=NOON + timedelta(seconds=1))
-    rows = vault.store._rows
-    rows["local", "db", 1] = dataclasses.replace(rows["local", "db", 1], expire_time=None)
-    with pytest.raises(VaultError, match="cannot be decrypted"):
-        await vault.manager.get_secret("db")
-
-
-async def test_a_lost_tenant_key_makes_its_secrets_corrupt(vault: Vault) -> None:
-    await vault.manager.store_secret("db", CREDENTIALS)
-    vault.store._tenant_keys.clear()
-    fresh = SecretManager()
-    await fresh.open(vault.store, KEYRING)
-    with pytest.raises(VaultError, match="tenant key is missing"):
-        await fresh.get_secret("db")
 
 
 # --- audit

@@ -64,7 +64,7 @@ class SystemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetHealth(self, request, context):
-        """Health, component by component. Checks nothing anew. For load balancers there is grpc.health.v1.Health.
+        """Health, component by component; resources as last checked. For load balancers there is grpc.health.v1.Health.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class SystemServiceStub:
     GetInfo: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetInfoRequest, _system_service_pb2.GetInfoResponse]
     """What this server is and what it allows."""
     GetHealth: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]
-    """Health, component by component. Checks nothing anew. For load balancers there is grpc.health.v1.Health."""
+    """Health, component by component; resources as last checked. For load balancers there is grpc.health.v1.Health."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_system_service_pb2.GetStatsRequest, _system_service_pb2.GetStatsResponse]
     """Numbers of this process since its start."""
 
@@ -48,7 +48,7 @@ class SystemServiceAsyncStub(SystemServiceStub):
     GetInfo: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetInfoRequest, _system_service_pb2.GetInfoResponse]  # type: ignore[assignment]
     """What this server is and what it allows."""
     GetHealth: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetHealthRequest, _system_service_pb2.GetHealthResponse]  # type: ignore[assignment]
-    """Health, component by component. Checks nothing anew. For load balancers there is grpc.health.v1.Health."""
+    """Health, component by component; resources as last checked. For load balancers there is grpc.health.v1.Health."""
     GetStats: _aio.UnaryUnaryMultiCallable[_system_service_pb2.GetStatsRequest, _system_service_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Numbers of this process since its start."""
 
@@ -69,7 +69,7 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _system_service_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_system_service_pb2.GetHealthResponse, _abc.Awaitable[_system_service_pb2.GetHealthResponse]]:
-        """Health, component by component. Checks nothing anew. For load balancers there is grpc.health.v1.Health."""
+        """Health, component by component; resources as last checked. For load balancers there is grpc.health.v1.Health."""
 
     @_abc_1.abstractmethod
     def GetStats(
