@@ -71,4 +71,5 @@ def _members(value: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _is_cut(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, _More) for item in value)
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(isinstance(member, _More) or _is_cut(member) for member in members)

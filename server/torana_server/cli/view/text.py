@@ -19,7 +19,7 @@ def seconds(elapsed_s: float) -> str:
         return f"{elapsed_s:.2f}s"
     if elapsed_s < 59.95:
         return f"{elapsed_s:.1f}s"
-    minutes, rest = divmod(int(elapsed_s), 60)
+    minutes, rest = divmod(round(elapsed_s), 60)
     if minutes < 60:
         return f"{minutes}m {rest:02}s"
     return f"{minutes // 60}h {minutes % 60:02}m"
