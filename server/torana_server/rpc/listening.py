@@ -58,7 +58,7 @@ def _check_pair(cert: Path, key: Path, client_ca: Path | None) -> None:
     """gRPC finds a bad file at the first handshake and then tells nobody."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password=b"")  # never asks the terminal for one
     except (ssl.SSLError, ValueError) as error:
         raise _refused("tls_cert", f"{cert} and {key} are no certificate and its unencrypted key (PEM)") from error
     if client_ca is None:

@@ -55,7 +55,7 @@ class GrpcServer:
         return self._port
 
     async def start(self) -> tuple[str, int]:
-        """Serves; returns host and port. Raises InvalidRequestError when it cannot listen."""
+        """Serves; returns host and port, or `unix:PATH` and 1. Raises InvalidRequestError when it cannot listen."""
         server = grpc.aio.server(interceptors=[self._interceptor], options=self._settings.channel_options())
         server.add_generic_rpc_handlers(self._handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -64,8 +64,9 @@ class GrpcServer:
         await server.start()
         for service in (*(descriptor.full_name for descriptor in SERVICES.values()), HEALTH, ""):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        host = self._settings.address.rpartition(":")[0]
-        logger.info("listening on %s", f"{host}:{self._port}" if self._settings.is_tcp else self._settings.address)
+        address = self._settings.address
+        host = address.rpartition(":")[0] if self._settings.is_tcp else address
+        logger.info("listening on %s", f"{host}:{self._port}" if self._settings.is_tcp else address)
         return host, self._port
 
     def refuse(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -87,7 +87,14 @@ class Parts:
 
     async def call(self, method: str, request: Any, **options: Any) -> Any:
         """As `stream`, for a method with one answer."""
-        return await self._call(self.channel.unary_unary, method)(request, timeout=20, **options)
+        return await self.start(method, request, timeout=20, **options)
+
+    def start(self, method: str, request: Any, **options: Any) -> Any:
+        """As `call`, but gives the call itself."""
+        return self._call(self.channel.unary_unary, method)(request, **options)
+
+    def through(self, channel: grpc.aio.Channel) -> Parts:
+        return replace(self, channel=channel)
 
     def _call(self, kind: Any, method: str) -> Any:
         service, _, name = method.partition("/")
@@ -178,8 +185,9 @@ async def serving(
         clock=clock,
     )
     server = GrpcServer(faces, settings or RpcSettings(address="127.0.0.1:0"))
-    host, port = await server.start()
-    channel = grpc.aio.insecure_channel(f"{host}:{port}", options=[("grpc.max_receive_message_length", -1)])
+    await server.start()
+    target = f"127.0.0.1:{server.port}"  # of no use for a Unix socket, whose test makes a channel of its own
+    channel = grpc.aio.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)])
     try:
         yield Parts(server, faces, engine, journal, registry, gates, channel)
     finally:
@@ -192,6 +200,11 @@ async def serving(
         await engine.close()
         await secrets.close()
         threads.close()
+
+
+def raw(multicallable: Any, request: Any) -> Any:
+    """A call without serialisers, which the stubs cannot type."""
+    return multicallable(request)
 
 
 def _never(error: Exception) -> None:

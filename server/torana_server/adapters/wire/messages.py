@@ -34,7 +34,8 @@ def duration(duration_s: float) -> duration_pb2.Duration:
 
 
 def seconds_of(message: duration_pb2.Duration) -> float:
-    return message.seconds + message.nanos / 1e9
+    # One rounding only, so that 1.189164 s reads back as itself.
+    return (message.seconds * 10**9 + message.nanos) / 10**9
 
 
 def payload_to_message(payload: Payload) -> payload_pb2.Payload:
