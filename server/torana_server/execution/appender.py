@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import StaleAppendError, UnavailableError
-from torana_server.core.limits import EVENT_BYTES_MAX
 from torana_server.execution.events import EventKind
+from torana_server.execution.patience import patiently
 from torana_server.execution.ports import Journal, StoredEvent, Transition
 from torana_server.execution.state import State
 from torana_server.workflow import Durability, Plan
@@ -18,19 +17,24 @@ logger = logging.getLogger("torana.execution")
 
 DEFERRED_S_MAX = 1.0
 """How long the looser durability policies hold events back."""
-STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses while the journal is unavailable; the last one repeats."""
 
 _DEFERRABLE = frozenset({EventKind.STEP_STARTED, EventKind.STEP_COMPLETED, EventKind.STEP_SKIPPED})
 
 
 class Appender:
-    """Appends the turns of one execution in order. `durable` is the state as the journal has it (P1)."""
+    """Appends the turns of one execution in order. `durable` is the state as the journal has it (P1).
 
-    def __init__(self, journal: Journal, execution: str, plan: Plan) -> None:
+    `found` is told of events that turn out to be durable although the journal never said so: it may not have told its
+    listener either.
+    """
+
+    def __init__(
+        self, journal: Journal, execution: str, plan: Plan, found: Callable[[Sequence[StoredEvent]], None]
+    ) -> None:
         self._journal = journal
         self._execution = execution
         self._plan = plan
+        self._found = found
         self._deferred: list[StoredEvent] = []
         self._deferred_since: Micros | None = None
         self._completions = 0
@@ -60,26 +64,21 @@ class Appender:
     async def _append(self, events: list[StoredEvent], transition: Transition | None) -> None:
         """Appends; while the journal is unavailable, waits and then finds out whether the events are there (P9)."""
         expected = events[0].sequence - 1
-        failures = 0
-        while True:
-            try:
-                if failures and await self._written(expected, events):
-                    return
-                await self._journal.append(self._execution, expected, events, self.fence, transition)
-                return
-            except UnavailableError as error:
-                logger.warning("execution %s waits for the journal: %s", self._execution, error)
-                await asyncio.sleep(STORE_RETRY_S[min(failures, len(STORE_RETRY_S) - 1)])
-                failures += 1
+        try:
+            await self._journal.append(self._execution, expected, events, self.fence, transition)
+        except UnavailableError as error:
+            logger.warning("execution %s has an append whose outcome is unknown: %s", self._execution, error)
+            await patiently(lambda: self._append_if_missing(expected, events, transition), self._execution)
 
-    async def _written(self, expected: int, events: list[StoredEvent]) -> bool:
-        """Whether an append whose outcome was unknown took place."""
-        found = await self._journal.read(
-            self._execution, expected, limit=len(events), limit_bytes=EVENT_BYTES_MAX * len(events)
-        )
-        if found and [event.data for event in found] != [event.data for event in events]:
+    async def _append_if_missing(self, expected: int, events: list[StoredEvent], transition: Transition | None) -> None:
+        size_bytes = sum(len(event.data) for event in events)
+        found = await self._journal.read(self._execution, expected, limit=len(events), limit_bytes=size_bytes)
+        if not found:
+            await self._journal.append(self._execution, expected, events, self.fence, transition)
+        elif [event.data for event in found] == [event.data for event in events]:
+            self._found(events)
+        else:
             raise StaleAppendError("the journal went on without this server")
-        return bool(found)
 
     def _transition(self, state: State) -> Transition | None:
         if self.durable is not None and self.durable.status is state.status:

@@ -10,24 +10,28 @@ from typing import Protocol
 
 from torana_server.core.errors import Reason, StepError
 from torana_server.core.limits import INLINE_VALUE_BYTES_MAX
-from torana_server.core.values import Payload
+from torana_server.core.values import Payload, size_of
 from torana_server.execution.events import Body, LogLevel, StepCheckpointed, StepEmitted, StepLog, StepProgress
 from torana_server.execution.scheduler import Fact, StopReason
+from torana_server.execution.text import is_storable, storable
 from torana_server.steps import StepCall, StepResult, StepRunner
 
 logger = logging.getLogger("torana.execution")
 
 LOG_CHARS_MAX = 8_000
+TOPIC_CHARS_MAX = 256
+ROUTE_CHARS_MAX = 256
 
 
 @dataclass(slots=True)
 class Attempt:
-    """A running attempt. `stopping` is why it was asked to end, once it was."""
+    """A running attempt. `call` is set once its code may have begun; `stopping` is why it was asked to end."""
 
     step: str
     number: int
     events: AttemptEvents
     task: asyncio.Task[None] | None = None
+    call: StepCall | None = None
     stopping: StopReason | None = None
     grace: asyncio.TimerHandle | None = None
 
@@ -44,11 +48,17 @@ class Outcome:
 class Buffer(Protocol):
     """Where attempts put what they write and how they ended: the execution's inbox."""
 
-    async def put(self, fact: Fact) -> None: ...
+    async def room(self) -> None:
+        """Waits while the buffer is full."""
 
-    def offer(self, fact: Fact) -> bool: ...
+    def put(self, fact: Fact) -> None:
+        """Directly after `room`. Raises StepError (TOO_MANY_EVENTS)."""
 
-    async def put_durably(self, fact: Fact) -> None: ...
+    def put_durably(self, fact: Fact) -> asyncio.Future[None]:
+        """As `put`; done when the fact is durable."""
+
+    def offer(self, fact: Fact) -> bool:
+        """Whether there was room."""
 
     def ended(self, outcome: Outcome) -> None: ...
 
@@ -72,31 +82,45 @@ class AttemptEvents:
     async def progress(self, fraction: float, message: str, data: Payload | None) -> None:
         if data is not None:
             check_size(data)
-        await self._buffer.put(self._fact(StepProgress(fraction, self._text(message), data)))
+        body = StepProgress(fraction, self._text(message), data)
+        self._buffer.put(await self._admitted(body))
 
     async def emit(self, topic: str, value: Payload) -> None:
-        await self._buffer.put(self._fact(StepEmitted(topic, check_size(value))))
+        """Also raises ValueError for a topic that is too long."""
+        if len(topic) > TOPIC_CHARS_MAX:
+            raise ValueError(f"a topic has at most {TOPIC_CHARS_MAX} characters, not {len(topic)}")
+        body = StepEmitted(self._text(topic), check_size(value))
+        self._buffer.put(await self._admitted(body))
 
     async def checkpoint(self, value: Payload) -> None:
-        await self._buffer.put_durably(self._fact(StepCheckpointed(check_size(value))))
+        body = StepCheckpointed(check_size(value))
+        await self._buffer.put_durably(await self._admitted(body))
 
     def log(self, level: int, message: str) -> None:
+        self._refuse_when_over()
         line = StepLog(_level(level), self._text(message), self._dropped)
-        if self._buffer.offer(self._fact(line)):
+        if self._buffer.offer(Fact(line, self._step, self._attempt)):
             self._dropped = 0
         else:
             self._dropped += 1
 
-    def _fact(self, body: Body) -> Fact:
+    async def _admitted(self, body: Body) -> Fact:
+        """Once there is room. The attempt may end while its code waits for that."""
+        self._refuse_when_over()
+        await self._buffer.room()
+        self._refuse_when_over()
+        return Fact(body, self._step, self._attempt)
+
+    def _refuse_when_over(self) -> None:
         if self._closed:
             raise StepError(
                 f"attempt {self._attempt} of step {self._step!r} is over; what it does now has no effect",
                 reason=Reason.STEP_TIMEOUT,
+                metadata={"step": self._step, "attempt": str(self._attempt)},
             )
-        return Fact(body, self._step, self._attempt)
 
     def _text(self, text: str) -> str:
-        return self._redact(text)[:LOG_CHARS_MAX]
+        return storable(self._redact(text), LOG_CHARS_MAX)
 
 
 class Attempts:
@@ -128,11 +152,15 @@ class Attempts:
     def stop(self, step: str, reason: StopReason) -> None:
         """Asks the attempt to end; abandons it after the grace. Idempotent."""
         attempt = self._running[step]
-        if attempt.stopping is not None:
+        assert attempt.task is not None
+        if attempt.stopping is not None or attempt.task.done():
             return
         attempt.stopping = reason
-        assert attempt.task is not None
         attempt.task.cancel()
+        if attempt.call is None:
+            # A task that is cancelled before its first turn runs nothing, so it cannot say that it ended.
+            self._buffer.ended(Outcome(attempt, error=asyncio.CancelledError()))
+            return
         attempt.grace = asyncio.get_running_loop().call_later(self._cancel_grace_s, self._abandon, attempt)
 
     def settle(self, outcome: Outcome) -> bool:
@@ -145,41 +173,54 @@ class Attempts:
             attempt.grace.cancel()
         return True
 
-    def abandon_all(self) -> None:
-        """The execution leaves this server: whatever still runs has no effect any more."""
-        for attempt in self._running.values():
+    async def end_all(self) -> None:
+        """The execution leaves this server: what still runs has no effect any more, but may clean up for the grace."""
+        attempts, self._running = self._running, {}
+        tasks: dict[asyncio.Task[None], Attempt] = {}
+        for attempt in attempts.values():
             attempt.events.close()
             if attempt.grace is not None:
                 attempt.grace.cancel()
-            if attempt.task is not None:
-                attempt.task.cancel()
-        self._running.clear()
+            assert attempt.task is not None
+            attempt.task.cancel()
+            tasks[attempt.task] = attempt
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._cancel_grace_s)
+            for task in late:
+                self._give_up_on(tasks[task])
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            result = await self._runner.run(self._call(attempt.step, attempt.number), attempt.events)
+            attempt.call = call = self._call(attempt.step, attempt.number)
+            result = await self._runner.run(call, attempt.events)
             check_size(result.output)
+            if result.route:
+                _check_route(result.route)
             outcome = Outcome(attempt, result=result)
-        except asyncio.CancelledError as error:
-            outcome = Outcome(attempt, error=error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 — a task's boundary: it becomes the step's error
+        except KeyboardInterrupt:
+            raise  # the operator's, not the step's
+        except BaseException as error:  # noqa: BLE001 — a task's boundary: whatever it is becomes the step's error
             outcome = Outcome(attempt, error=error)
         attempt.events.close()
         self._buffer.ended(outcome)
 
     def _abandon(self, attempt: Attempt) -> None:
+        self._give_up_on(attempt)
+        self._buffer.ended(Outcome(attempt, error=asyncio.CancelledError("abandoned")))
+
+    def _give_up_on(self, attempt: Attempt) -> None:
         logger.warning("step %s ignored its cancellation for %g s", attempt.step, self._cancel_grace_s)
         attempt.events.close()
-        self._buffer.ended(Outcome(attempt, error=asyncio.CancelledError("abandoned")))
+        if attempt.call is not None:
+            self._runner.abandon(attempt.call)
 
 
 def check_size(value: Payload) -> Payload:
     """Raises StepError (VALUE_TOO_LARGE) for a value above the inline limit, the types beside it included."""
-    types = sum(len(key) + len(name) for key, name in value.types.items())
     # A character takes at most four bytes, so a short text needs no second look.
-    if 4 * (len(value.json) + types) <= INLINE_VALUE_BYTES_MAX:
+    if not value.types and 4 * len(value.json) <= INLINE_VALUE_BYTES_MAX:
         return value
-    size = len(value.json.encode()) + 4 * types
+    size = size_of(value)
     if size > INLINE_VALUE_BYTES_MAX:
         raise StepError(
             f"a value of {size} bytes is above the limit of {INLINE_VALUE_BYTES_MAX}; store it elsewhere and hand on "
@@ -188,6 +229,16 @@ def check_size(value: Payload) -> Payload:
             metadata={"sizeBytes": str(size), "limitBytes": str(INLINE_VALUE_BYTES_MAX)},
         )
     return value
+
+
+def _check_route(route: object) -> None:
+    """A step type of an operator's own may name anything."""
+    if not isinstance(route, str) or len(route) > ROUTE_CHARS_MAX or not is_storable(route):
+        raise StepError(
+            f"a route is a Unicode text of at most {ROUTE_CHARS_MAX} characters, not {ascii(route)[:200]}",
+            reason=Reason.VALUE_NOT_STORABLE,
+            metadata={"path": "route", "type": type(route).__name__},
+        )
 
 
 def _level(level: int) -> LogLevel:

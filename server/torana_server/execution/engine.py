@@ -5,12 +5,9 @@ The engine owns the executors of this server. Nothing outside this package knows
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torana_server.access import Principal
 from torana_server.core.errors import (
@@ -21,22 +18,20 @@ from torana_server.core.errors import (
     Reason,
     StateError,
     ToranaError,
-    UnavailableError,
 )
-from torana_server.core.ids import new_id
-from torana_server.core.limits import EVENT_BYTES_MAX
 from torana_server.execution.admission import Admission, AdmissionLimits, Place
 from torana_server.execution.disconnect import DisconnectGuard
+from torana_server.execution.driving import Driving, shutting_down
 from torana_server.execution.events import JOURNAL_FORMAT, Accepted, EventKind, StepReused
-from torana_server.execution.executor import Executor, Services, read_state
+from torana_server.execution.executor import Services, read_state
 from torana_server.execution.feed import ALL_EVENTS, EventFilter, Feed, Watch, WatchAll
 from torana_server.execution.filters import EVERYTHING, Filter, Operator, Term
 from torana_server.execution.ports import (
     TERMINAL_STATES,
     CancelRequest,
     Capabilities,
-    Claim,
     Commit,
+    Created,
     ExecutionState,
     ResourceBinder,
     StoredDefinition,
@@ -45,14 +40,13 @@ from torana_server.execution.ports import (
 from torana_server.execution.request import ExecutionRequest, check_request, request_hash
 from torana_server.execution.scheduler import Fact
 from torana_server.execution.state import State, StepPhase
+from torana_server.execution.text import storable
 from torana_server.execution.views import ExecutionView, StartedExecution
-from torana_server.workflow import Plan, RegisteredWorkflow, WorkflowRegistry, from_json, to_json
+from torana_server.workflow import RegisteredWorkflow, WorkflowRegistry, to_json
 
 logger = logging.getLogger("torana.engine")
 
-CLAIM_BATCH = 100
-CLAIM_INTERVAL_S = 5.0
-"""How often executions without a live owner are looked for."""
+CANCEL_REASON_CHARS_MAX = 1_000
 
 
 class Engine:
@@ -77,13 +71,8 @@ class Engine:
         self._admission = Admission(limits)
         self._feed = Feed(services.journal)
         self._guard = DisconnectGuard()
-        self._executors: dict[str, Executor] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._claimed: dict[str, Claim] = {}
-        self._places: dict[str, Place] = {}
-        self._claimer: asyncio.Task[None] | None = None
+        self._driving = Driving(services, workflows, self._feed, self._guard, self._admission, offers)
         self._stored_revisions: set[str] = set()
-        self._draining = False
 
     async def open(self) -> None:
         """Opens the journal. Executions may start; unfinished ones wait for `go_on`."""
@@ -91,25 +80,11 @@ class Engine:
 
     def go_on(self) -> None:
         """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
-        self._claimer = asyncio.create_task(self._claim_for_ever(), name="claim executions")
+        self._driving.go_on()
 
     async def drain(self, grace_s: float) -> None:
         """Accepts nothing new, lets running steps finish for `grace_s`, gives the rest up and ends every watch."""
-        self._draining = True
-        if self._claimer is not None:
-            self._claimer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._claimer
-        for executor in self._executors.values():
-            executor.drain()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        for claim in self._claimed.values():
-            await self._journal.release(claim.summary.execution, claim.fence)
-        self._claimed.clear()
+        await self._driving.drain(grace_s)
         self._feed.close()
 
     async def close(self) -> None:
@@ -118,7 +93,7 @@ class Engine:
 
     @property
     def draining(self) -> bool:
-        return self._draining
+        return self._driving.draining
 
     # --- starting -----------------------------------------------------------------------------------------------
 
@@ -128,20 +103,26 @@ class Engine:
         check_request(request)
         hashed = request_hash(request) if request.idempotency_key else b""
         try:
-            workflow = self._workflows.get(request.workflow, request.revision)
-            self._admission.check_queue()
-            bindings = self._binder.bind(principal, request.resources, workflow.required_resources)
+            return await self._start(principal, request, hashed)
+        except ConflictError:
+            raise
         except ToranaError:
             # What the key belongs to was accepted once; that it would be refused now changes nothing.
             existing = await self._find(principal, request)
             if existing is None:
                 raise
             return _attach(existing, hashed)
+
+    async def _start(self, principal: Principal, request: ExecutionRequest, hashed: bytes) -> StartedExecution:
+        workflow = self._workflows.get(request.workflow, request.revision)
+        self._admission.check(Place(principal.tenant, request.workflow))
+        bindings = self._binder.bind(principal, request.resources, workflow.required_resources)
         await self._store_definition(workflow)
         accepted = Accepted(
             replace(request, resources=bindings), workflow.revision, principal.tenant, principal.subject
         )
-        return await self._begin(workflow.plan, accepted, hashed)
+        created = await self._driving.begin(workflow.plan, accepted, hashed)
+        return _started(created, hashed)
 
     async def retry(self, principal: Principal, execution: str, idempotency_key: str) -> StartedExecution:
         """Starts a new execution of the same request and revision that reuses the steps that completed."""
@@ -158,144 +139,18 @@ class Engine:
         _check_readable(summary)
         old = await read_state(self._journal, self._services.codec, execution)
         request = replace(old.accepted.request, idempotency_key=idempotency_key)
-        plan = await self._plan(old.accepted.revision)
+        check_request(request)
+        hashed = request_hash(request, retry_of=execution) if idempotency_key else b""
         accepted = Accepted(request, old.accepted.revision, principal.tenant, principal.subject, execution)
-        hashed = request_hash(request) if idempotency_key else b""
-        return await self._begin(plan, accepted, hashed, _reused(execution, old))
-
-    async def _begin(
-        self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact] = ()
-    ) -> StartedExecution:
-        """Goes on to its end when the caller is cancelled: what became durable must be driven."""
-        task = asyncio.get_running_loop().create_task(self._create(plan, accepted, hashed, reused))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def _create(self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact]) -> StartedExecution:
-        executor = Executor(self._services, new_id(), plan)
-        place = Place(accepted.tenant, accepted.request.workflow)
-        admitted = self._admission.try_enter(place)
-        created = None
         try:
-            events = executor.accept(accepted, admitted, reused)
-            _check_first_event(len(events[0].data))
-            created = await self._journal.create(executor.summary(hashed), events)
-        finally:
-            if admitted and (created is None or not created.created):
-                self._admission.leave(place)
-        if not created.created:
-            return _attach(created.summary, hashed)
-        executor.launch(created.fence)
-        self._drive(executor)
-        if admitted:
-            self._places[executor.execution] = place
-        else:
-            self._admission.wait(executor.execution, place, lambda: self._admitted(executor, place))
-        return StartedExecution(created.summary, attached=False)
-
-    def _admitted(self, executor: Executor, place: Place) -> None:
-        self._places[executor.execution] = place
-        executor.admitted()
-
-    # --- driving ------------------------------------------------------------------------------------------------
-
-    def _drive(self, executor: Executor) -> None:
-        self._executors[executor.execution] = executor
-        request = executor.state.accepted.request
-        if request.cancel_on_disconnect:
-            self._guard.guard(
-                executor.execution,
-                request.disconnect_grace_s,
-                lambda: self._spawn(self._cancel_abandoned(executor.execution)),
-            )
-        self._spawn(self._run(executor))
-
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, executor: Executor) -> None:
-        execution = executor.execution
-        try:
-            await executor.run()
-        except Exception:  # a task's boundary; the execution is given up and claimed again
-            logger.exception("execution %s met a defect of the server and will be recovered", execution)
-        finally:
-            del self._executors[execution]
-            self._guard.forget(execution)
-            self._leave(execution)
-            self._feed.forget(execution)
-        if not executor.durable_state.terminal:
-            await self._give_up(execution, executor.fence)
-
-    def _leave(self, execution: str) -> None:
-        place = self._places.pop(execution, None)
-        if place is None:
-            self._admission.give_up(execution)
-        else:
-            self._admission.leave(place)
-
-    async def _give_up(self, execution: str, fence: int) -> None:
-        try:
-            await self._journal.release(execution, fence)
-        except UnavailableError:
-            logger.warning("execution %s could not be released; its lease runs out", execution)
-
-    # --- recovery -----------------------------------------------------------------------------------------------
-
-    async def _claim_for_ever(self) -> None:
-        while True:
-            try:
-                await self._claim_all()
-                await self._journal.renew()
-            except UnavailableError as error:
-                logger.warning("looking for unfinished executions waits for the journal: %s", error)
-            await asyncio.sleep(CLAIM_INTERVAL_S)
-
-    async def _claim_all(self) -> None:
-        capabilities = Capabilities(self._offers(), JOURNAL_FORMAT)
-        claims = [None] * CLAIM_BATCH
-        while len(claims) == CLAIM_BATCH:
-            claims = await self._journal.claim(CLAIM_BATCH, capabilities)
-            for claim in claims:
-                self._queue_claim(claim)
-
-    def _queue_claim(self, claim: Claim) -> None:
-        summary = claim.summary
-        place = Place(summary.tenant, summary.workflow)
-        self._claimed[summary.execution] = claim
-        self._admission.wait(summary.execution, place, lambda: self._recover(claim, place))
-
-    def _recover(self, claim: Claim, place: Place | None) -> None:
-        execution = claim.summary.execution
-        del self._claimed[execution]
-        if place is not None:
-            self._places[execution] = place
-        self._spawn(self._recover_and_run(claim))
-
-    async def _recover_and_run(self, claim: Claim) -> None:
-        execution = claim.summary.execution
-        try:
-            executor = Executor(self._services, execution, await self._plan(claim.summary.revision))
-            self._executors[execution] = executor
-            await executor.recover(claim.fence)
-        except (ToranaError, ValueError):
-            logger.exception("execution %s cannot be recovered now; it will be tried again", execution)
-            self._executors.pop(execution, None)
-            self._leave(execution)
-            await self._give_up(execution, claim.fence)
-            return
-        executor.admitted()
-        self._drive(executor)
-
-    async def _plan(self, revision: str) -> Plan:
-        """The plan of a revision, from the definition that was stored before its first execution."""
-        stored = await self._journal.get_definition(revision)
-        if stored is None:
-            raise UnavailableError(f"the definition of revision {revision[:12]} is not in the journal")
-        return self._workflows.compile(from_json(stored.body))
+            plan = await self._driving.plan(old.accepted.revision)
+            created = await self._driving.begin(plan, accepted, hashed, _reused(execution, old))
+        except ToranaError:
+            existing = await self._find(principal, request)
+            if existing is None:
+                raise
+            return _attach(existing, hashed)
+        return _started(created, hashed)
 
     async def _store_definition(self, workflow: RegisteredWorkflow) -> None:
         if workflow.revision in self._stored_revisions:
@@ -315,7 +170,8 @@ class Engine:
         Raises ExecutionNotFoundError, EventsExpiredError, StateError (SEQUENCE_OUT_OF_RANGE).
         """
         state = self._driven(principal, execution)
-        if state is not None:
+        # A watcher may be ahead of what the executor knows: the journal tells both, and this one at its leisure.
+        if state is not None and after_sequence <= state.sequence:
             latest, ended = state.sequence, state.terminal
         else:
             summary = await self._summary(principal, execution)
@@ -379,14 +235,15 @@ class Engine:
                 f"execution {execution} is {summary.state} already",
                 metadata={"execution": execution, "state": summary.state},
             )
-        await self._journal.request(execution, CancelRequest(reason, principal.subject))
+        command = CancelRequest(storable(reason, CANCEL_REASON_CHARS_MAX), principal.subject)
+        await self._journal.request(execution, command)
         return await self._summary(principal, execution)
 
     async def counts(self) -> dict[str, int]:
         """Executions by state, and what this server drives."""
         counts = {f"executions_{state.lower()}": n for state, n in (await self._journal.count()).items()}
         return counts | {
-            "executions_driven": len(self._executors),
+            "executions_driven": len(self._driving),
             "admission_running": self._admission.running,
             "admission_queued": self._admission.queued,
             "feed_tail_bytes": self._feed.tail_bytes(),
@@ -398,15 +255,7 @@ class Engine:
         self._feed.committed(commits)
 
     def requested(self, execution: str) -> None:
-        executor = self._executors.get(execution)
-        if executor is not None:
-            executor.requested()
-            return
-        claim = self._claimed.get(execution)
-        if claim is not None:
-            # It waits for a place, but its command must not.
-            self._admission.give_up(execution)
-            self._recover(claim, None)
+        self._driving.requested(execution)
 
     def failed(self, error: Exception) -> None:
         logger.critical("the journal failed; the server stops so that recovery starts clean: %s", error)
@@ -415,12 +264,8 @@ class Engine:
     # --- parts --------------------------------------------------------------------------------------------------
 
     def _refuse_while_draining(self) -> None:
-        if self._draining:
-            raise UnavailableError(
-                "the server is shutting down; try again, another one will answer",
-                reason=Reason.SERVER_DRAINING,
-                retry_after_s=1.0,
-            )
+        if self.draining:
+            raise shutting_down()
 
     async def _summary(self, principal: Principal, execution: str) -> Summary:
         summary = await self._journal.get(execution)
@@ -430,10 +275,8 @@ class Engine:
 
     def _driven(self, principal: Principal, execution: str) -> State | None:
         """What is durable of an execution that this server drives; None while it is still being recovered."""
-        executor = self._executors.get(execution)
-        if executor is None or not executor.launched or executor.state.accepted.tenant != principal.tenant:
-            return None
-        return executor.durable_state
+        state = self._driving.state(execution)
+        return state if state is not None and state.accepted.tenant == principal.tenant else None
 
     async def _find(self, principal: Principal, request: ExecutionRequest) -> Summary | None:
         if not request.idempotency_key:
@@ -442,14 +285,13 @@ class Engine:
 
     async def _blocked(self, principal: Principal, summaries: Sequence[Summary]) -> Mapping[str, str]:
         """Asked only when there is an execution that could be blocked."""
-        driven = self._executors.keys() | self._claimed.keys()
-        if all(s.state in TERMINAL_STATES or s.execution in driven for s in summaries):
+        if all(s.state in TERMINAL_STATES or s.execution in self._driving for s in summaries):
             return {}
         return await self._journal.blocked(principal.tenant, Capabilities(self._offers(), JOURNAL_FORMAT))
 
-    async def _cancel_abandoned(self, execution: str) -> None:
-        if execution in self._executors:
-            await self._journal.request(execution, CancelRequest("no caller was attached any more", subject=""))
+
+def _started(created: Created, hashed: bytes) -> StartedExecution:
+    return StartedExecution(created.summary, attached=False) if created.created else _attach(created.summary, hashed)
 
 
 def _attach(existing: Summary, hashed: bytes) -> StartedExecution:
@@ -461,15 +303,6 @@ def _attach(existing: Summary, hashed: bytes) -> StartedExecution:
             metadata={"execution": existing.execution},
         )
     return StartedExecution(existing, attached=True)
-
-
-def _check_first_event(size_bytes: int) -> None:
-    if size_bytes > EVENT_BYTES_MAX:
-        raise InvalidRequestError(
-            f"the request takes {size_bytes} bytes, above the limit of {EVENT_BYTES_MAX}; pass references to data",
-            reason=Reason.VALUE_TOO_LARGE,
-            metadata={"sizeBytes": str(size_bytes), "limitBytes": str(EVENT_BYTES_MAX)},
-        )
 
 
 def _check_readable(summary: Summary, after_sequence: int = 0) -> None:

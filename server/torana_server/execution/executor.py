@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torana_server.access import Principal
 from torana_server.core.clock import MICROS_PER_SECOND, Clock, Micros, seconds
-from torana_server.core.errors import Reason, StaleAppendError
+from torana_server.core.errors import Reason, StaleAppendError, UnavailableError
 from torana_server.core.limits import BATCH_BYTES_MAX
 from torana_server.core.values import decode
 from torana_server.execution.appender import Appender
@@ -33,6 +33,7 @@ from torana_server.execution.events import (
 )
 from torana_server.execution.failures import describe
 from torana_server.execution.inbox import Inbox, resolve_all
+from torana_server.execution.patience import patiently
 from torana_server.execution.ports import EventCodec, ExecutionState, Journal, StoredEvent, Summary
 from torana_server.execution.scheduler import (
     NOTHING,
@@ -75,11 +76,14 @@ class Services:
 class Executor:
     """One execution on this server, from its first event (or its recovery) to its terminal event."""
 
-    def __init__(self, services: Services, execution: str, plan: Plan) -> None:
+    def __init__(
+        self, services: Services, execution: str, plan: Plan, found: Callable[[Sequence[StoredEvent]], None]
+    ) -> None:
+        """`found`: see Appender."""
         self._services = services
         self._plan = plan
         self._inbox = Inbox()
-        self._appender = Appender(services.journal, execution, plan)
+        self._appender = Appender(services.journal, execution, plan, found)
         self._attempts = Attempts(services.runner, self._inbox, self._call, services.redact, services.cancel_grace_s)
         self._state: State | None = None
         self._decision = NOTHING
@@ -126,11 +130,12 @@ class Executor:
         """Folds the journal and takes the execution over from a server that was lost; `run` may follow."""
         services = self._services
         self._state = await read_state(services.journal, services.codec, self.execution)
+        self._inbox.taken_events = self._state.sequence
         self.launch(fence)
-        self._inbox.requested = True
-        self._inbox.wake()
         if not self._state.terminal:
-            await self._write(self._advance([Fact(Recovered(services.server_id))]))
+            # A cancel that waits comes first, so that nothing starts only to be stopped.
+            commands = await self._commands()
+            await self._write(self._advance([Fact(Recovered(services.server_id)), *commands]))
 
     @property
     def state(self) -> State:
@@ -173,6 +178,7 @@ class Executor:
             while not self.state.terminal:
                 self._act()
                 if self._draining and not self._attempts:
+                    await self._write([])  # what a looser durability held back
                     break
                 await self._inbox.wait()
                 await self._write(self._advance(await self._take()))
@@ -180,10 +186,11 @@ class Executor:
             logger.warning("execution %s is driven by another server now", self.execution)
         finally:
             self._disarm()
-            self._attempts.abandon_all()
             self._inbox.close()
             for waiter in self._waiting:
                 waiter.cancel()
+            if self._attempts:
+                await self._attempts.end_all()
 
     def _act(self) -> None:
         """What the last commit allows: attempts start, attempts stop, the timer is set."""
@@ -197,15 +204,16 @@ class Executor:
     async def _take(self) -> list[Fact]:
         """The facts of this turn, in the order in which they happened to each step."""
         inbox = self._inbox
+        commands: list[Fact] = []
         facts, waiting = inbox.take_written()
         self._waiting += waiting
         facts += [fact for outcome in inbox.take_outcomes() for fact in self._settle(outcome)]
         if inbox.requested:
             inbox.requested = False
-            facts += await self._commands()
-        if self.state.status is ExecutionState.QUEUED:
+            commands = await self._commands()
+        if self.state.status is ExecutionState.QUEUED and not commands:
             facts += self._leave_queue()
-        return facts
+        return facts + commands
 
     def _advance(self, facts: Sequence[Fact]) -> list[StoredEvent]:
         """Folds `facts` and everything that follows from them; the events to append."""
@@ -267,7 +275,7 @@ class Executor:
     async def _commands(self) -> list[Fact]:
         if self.state.cancelling is not None:
             return []
-        commands = await self._services.journal.requests(self.execution)
+        commands = await patiently(lambda: self._services.journal.requests(self.execution), self.execution)
         return [Fact(Cancelling(command.reason, command.subject)) for command in commands[:1]]
 
     def _leave_queue(self) -> list[Fact]:
@@ -342,7 +350,7 @@ class Executor:
 
 
 async def read_state(journal: Journal, codec: EventCodec, execution: str) -> State:
-    """The state an execution's journal tells."""
+    """The state an execution's journal tells. Raises UnavailableError for one that is damaged or missing."""
     state: State | None = None
     position = 0
     while True:
@@ -351,8 +359,18 @@ async def read_state(journal: Journal, codec: EventCodec, execution: str) -> Sta
             break
         position = stored[-1].sequence
         # The last event is folded whatever it is, so that the sequence is right.
-        events = [codec.decode(e.data) for e in stored if e.kind not in NARRATION or e is stored[-1]]
-        state = fold(events, state, gapless=False)
+        try:
+            events = [codec.decode(e.data) for e in stored if e.kind not in NARRATION or e is stored[-1]]
+            state = fold(events, state, gapless=False)
+        except ValueError as error:
+            raise _unreadable(execution, str(error)) from error
     if state is None:
-        raise ValueError(f"execution {execution} has no events")
+        raise _unreadable(execution, "it has no events")
     return state
+
+
+def _unreadable(execution: str, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"the journal of execution {execution} cannot be read: {why}; restore it, or run a server that knows it",
+        metadata={"execution": execution},
+    )

@@ -5,45 +5,88 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from torana_server.core.errors import Reason, StepError, ToranaError
 from torana_server.execution.events import ExecutionError
+from torana_server.execution.text import storable
 
 MESSAGE_CHARS_MAX = 8_000
 TRACEBACK_CHARS_MAX = 16_000
+CAUSE_CHARS_MAX = 4_000
+"""Of the message and of the traceback of each cause, so that the whole fits into one event."""
 CAUSES_MAX = 5
+TYPE_CHARS_MAX = 200
+METADATA_MAX = 16
+METADATA_CHARS_MAX = 200
 
-_NOT_THE_WORKFLOWS = (
-    os.path.dirname(os.path.dirname(__file__)),
-    sysconfig.get_path("stdlib"),
-    sysconfig.get_path("purelib"),
-    sysconfig.get_path("platlib"),
+_NOT_THE_WORKFLOWS = tuple(
+    os.path.join(folder, "")
+    for folder in (
+        os.path.dirname(os.path.dirname(__file__)),
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("platlib"),
+    )
 )
 
 
 def describe(error: BaseException, step: str, attempt: int, redact: Callable[[str], str]) -> ExecutionError:
     """The error as it is journaled: redacted, bounded, and with lines of the workflow's own source only."""
-    return _describe(error, step, attempt, redact, CAUSES_MAX)
+    causes = [_one(cause, step, attempt, redact, CAUSE_CHARS_MAX, CAUSE_CHARS_MAX) for cause in _causes(error)]
+    described = None
+    for cause in reversed(causes):
+        described = replace(cause, cause=described)
+    return replace(_one(error, step, attempt, redact, MESSAGE_CHARS_MAX, TRACEBACK_CHARS_MAX), cause=described)
 
 
-def _describe(
-    error: BaseException, step: str, attempt: int, redact: Callable[[str], str], causes: int
+def _one(
+    error: BaseException,
+    step: str,
+    attempt: int,
+    redact: Callable[[str], str],
+    message_chars_max: int,
+    traceback_chars_max: int,
 ) -> ExecutionError:
     known = error if isinstance(error, ToranaError) else None
-    name = str(known.reason) if known else type(error).__name__
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    name = str(known.reason) if known else storable(type(error).__name__, TYPE_CHARS_MAX)
+    metadata = list(known.metadata.items())[:METADATA_MAX] if known else []
     return ExecutionError(
         type=name,
-        reason=str(known.reason) if known else Reason.STEP_FAILED,
-        message=_clip(redact(str(error) or name), MESSAGE_CHARS_MAX),
+        reason=name if known else Reason.STEP_FAILED,
+        message=storable(redact(_message(error) or name), message_chars_max),
         step=step,
         attempt=attempt,
         retryable=_retryable(error),
-        traceback=_clip(redact(_own_lines(error)), TRACEBACK_CHARS_MAX),
-        metadata={key: redact(value) for key, value in known.metadata.items()} if known else {},
-        cause=_describe(cause, step, attempt, redact, causes - 1) if cause is not None and causes else None,
+        traceback=storable(redact(_own_lines(error)), traceback_chars_max),
+        metadata={
+            storable(key, METADATA_CHARS_MAX): storable(redact(value), METADATA_CHARS_MAX) for key, value in metadata
+        },
     )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What led to the error, nearest first. An error of Torana's own says what there is to say; what it was made of
+    is text of drivers and of the server."""
+    for _ in range(CAUSES_MAX):
+        if isinstance(error, ToranaError):
+            return
+        cause = error.__cause__
+        if cause is None and not error.__suppress_context__:
+            cause = error.__context__
+        if cause is None:
+            return
+        yield cause
+        error = cause
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 — the step's own code; an error that cannot say what it is must still end the step
+        return "the error has no message: its __str__ fails"
 
 
 def _retryable(error: BaseException) -> bool:
@@ -61,7 +104,3 @@ def _own_lines(error: BaseException) -> str:
         if frame.line:
             lines.append(f"    {frame.line}")
     return "\n".join(lines)
-
-
-def _clip(text: str, chars: int) -> str:
-    return text if len(text) <= chars else text[: chars - 1] + "…"

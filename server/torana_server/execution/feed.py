@@ -59,19 +59,24 @@ class Batch:
 class Wakeup:
     """Wakes everybody who waits, at once. Waiting costs one future."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_waiters", "count")
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Future[None]] = []
+        self.count = 0
+        """How often it woke. Remembered before a look at the journal, it tells whether something came since."""
 
     def wake(self) -> None:
+        self.count += 1
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Returns when woken or after `timeout_s`, whichever is first."""
+    async def wait(self, count: int, timeout_s: float) -> None:
+        """Returns when woken since `count`, or after `timeout_s`, whichever is first."""
+        if self.count != count:
+            return
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
@@ -97,17 +102,19 @@ class Tail:
     events: deque[StoredEvent] = field(default_factory=deque)
     size_bytes: int = 0
     watchers: int = 0
+    driven: bool = False
+    """Whether this process writes the execution. If not, what the tail hears are hints, and some may be lost."""
     wakeup: Wakeup = field(default_factory=Wakeup)
 
-    def extend(self, commit: Commit) -> None:
-        if commit.events and commit.events[0].sequence == self.through + 1:
-            self.events.extend(commit.events)
-            self.size_bytes += sum(len(event.data) for event in commit.events)
-        elif commit.through_sequence > self.through:
+    def extend(self, events: Sequence[StoredEvent], through: int) -> None:
+        if events and events[0].sequence == self.through + 1:
+            self.events.extend(events)
+            self.size_bytes += sum(len(event.data) for event in events)
+        elif through > self.through:
             # Written by another process, or a hint was lost: the journal has it.
             self.events.clear()
             self.size_bytes = 0
-        self.through = max(self.through, commit.through_sequence)
+        self.through = max(self.through, through)
         self._trim()
         self.wakeup.wake()
 
@@ -138,7 +145,7 @@ class Tail:
 
 
 class Feed:
-    """Receives commits (it is the journal's listener for them) and serves watches."""
+    """Receives commits (it is the journal's listener for them) and serves watches. The same commit may come twice."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -148,22 +155,38 @@ class Feed:
 
     def committed(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
-            tail = self._tails.get(commit.execution)
-            if tail is None:
-                if not commit.events:
-                    continue
-                tail = self._tails[commit.execution] = Tail(commit.events[0].sequence - 1)
-            tail.extend(commit)
-            if commit.events and commit.events[-1].kind in TERMINAL_KINDS:
-                # Watchers hold the tail they need; later ones read the journal.
-                del self._tails[commit.execution]
+            self._extend(commit.execution, commit.events, commit.through_sequence)
         self._any.wake()
+
+    def found(self, execution: str, events: Sequence[StoredEvent]) -> None:
+        """Events of this process that are durable although the journal could not say so."""
+        self._extend(execution, events, events[-1].sequence)
+        self._any.wake()
+
+    def _extend(self, execution: str, events: Sequence[StoredEvent], through: int) -> None:
+        tail = self._tails.get(execution)
+        if tail is None:
+            if not events:
+                return
+            tail = self._tails[execution] = Tail(events[0].sequence - 1)
+        if events:
+            tail.driven = True
+        tail.extend(events, through)
+        if events and events[-1].kind in TERMINAL_KINDS:
+            # Watchers hold the tail they need; later ones read the journal.
+            del self._tails[execution]
 
     def forget(self, execution: str) -> None:
         """Drops the tail of an execution that this server no longer drives, unless it is watched."""
         tail = self._tails.get(execution)
-        if tail is not None and not tail.watchers:
-            del self._tails[execution]
+        if tail is not None:
+            tail.driven = False
+            self._drop_unused(execution, tail)
+
+    def watchers(self, execution: str) -> int:
+        """How many watches of an execution that goes on are open."""
+        tail = self._tails.get(execution)
+        return tail.watchers if tail else 0
 
     def watch(
         self,
@@ -183,8 +206,9 @@ class Feed:
             tail = Tail(through)
             if not ended:
                 self._tails[execution] = tail
-        elif not tail.events:
-            tail.through = max(tail.through, through)
+        elif not tail.events and through > tail.through:
+            tail.through = through
+            tail.wakeup.wake()
         tail.watchers += 1
         watch = Watch(self, self._journal, execution, tail, after_sequence, where, on_close, unsure=unsure)
         watch.ended = ended and after_sequence >= through
@@ -192,7 +216,10 @@ class Feed:
 
     def unwatch(self, execution: str, tail: Tail) -> None:
         tail.watchers -= 1
-        if not tail.watchers and not tail.events and self._tails.get(execution) is tail:
+        self._drop_unused(execution, tail)
+
+    def _drop_unused(self, execution: str, tail: Tail) -> None:
+        if not tail.watchers and not tail.driven and self._tails.get(execution) is tail:
             del self._tails[execution]
 
     def watch_all(self, tenant: str, position: int, where: Filter, kinds: frozenset[EventKind]) -> WatchAll:
@@ -213,6 +240,7 @@ class Watch:
     """One watcher of one execution. Call `next` until `ended`; `close` when done."""
 
     __slots__ = (
+        "_closed",
         "_feed",
         "_journal",
         "_on_close",
@@ -239,6 +267,7 @@ class Watch:
         unsure: bool,
     ) -> None:
         self._unsure = unsure
+        self._closed = False
         self._stopped = False
         self._on_close = on_close
         self._feed = feed
@@ -261,6 +290,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self.draining:
+            seen = self._tail.wakeup.count
             events = await self._events()
             if events:
                 batch = self._batch(events)
@@ -269,8 +299,9 @@ class Watch:
                 continue
             remaining = deadline - loop.time()
             if remaining <= 0:
+                self._unsure = not self._tail.driven  # a hint may have been lost
                 return None
-            await self._tail.wakeup.wait(remaining)
+            await self._tail.wakeup.wait(seen, remaining)
         return None
 
     async def _events(self) -> list[StoredEvent]:
@@ -280,10 +311,11 @@ class Watch:
                 return events
         elif not self._unsure:
             return []
-        self._unsure = False
-        return await self._journal.read(
+        events = await self._journal.read(
             self.execution, self._position, limit=BATCH_EVENTS_MAX, limit_bytes=BATCH_BYTES_MAX
         )
+        self._unsure = False
+        return events
 
     def _batch(self, events: list[StoredEvent]) -> Batch | None:
         self._position = events[-1].sequence
@@ -316,8 +348,11 @@ class Watch:
         return self._feed.closed or self._stopped
 
     def close(self) -> None:
-        self._feed.unwatch(self.execution, self._tail)
-        self._on_close()
+        """Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._feed.unwatch(self.execution, self._tail)
+            self._on_close()
 
 
 class WatchAll:
@@ -360,7 +395,7 @@ class WatchAll:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self.draining:
-            before = self.position
+            before, seen = self.position, self._any.count
             events, self.position = await self._journal.read_all(
                 self._tenant,
                 self.position,
@@ -376,5 +411,5 @@ class WatchAll:
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return []
-            await self._any.wait(remaining)
+            await self._any.wait(seen, remaining)
         return []

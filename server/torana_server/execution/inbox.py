@@ -20,10 +20,11 @@ class Inbox:
         self.outcomes: list[Outcome] = []
         self.requested = False
         self.admitted = False
+        self.taken_events = 0
+        """Towards the limit of an execution: those taken from here, and those that a recovered one had already."""
         self._written: list[Fact] = []
         self._durable: list[asyncio.Future[None]] = []
         self._room: list[asyncio.Future[None]] = []
-        self._taken_events = 0
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -52,7 +53,7 @@ class Inbox:
         """What steps wrote, and who waits for it to be durable. Makes room."""
         written, self._written = self._written, []
         durable, self._durable = self._durable, []
-        self._taken_events += len(written)
+        self.taken_events += len(written)
         room, self._room = self._room, []
         resolve_all(room)
         return written, durable
@@ -62,12 +63,15 @@ class Inbox:
         for waiter in (*self._room, *self._durable):
             waiter.cancel()
 
-    async def put(self, fact: Fact) -> None:
-        """Waits while the buffer is full. Raises StepError (TOO_MANY_EVENTS)."""
+    async def room(self) -> None:
+        """Waits while the buffer is full."""
         while len(self._written) >= BUFFER_EVENTS_MAX:
             room = asyncio.get_running_loop().create_future()
             self._room.append(room)
             await room
+
+    def put(self, fact: Fact) -> None:
+        """Directly after `room`. Raises StepError (TOO_MANY_EVENTS)."""
         if self._spent():
             raise StepError(
                 f"the steps of an execution may write {EVENTS_PER_EXECUTION_MAX} events; write fewer, larger ones",
@@ -77,6 +81,13 @@ class Inbox:
         self._written.append(fact)
         self.wake()
 
+    def put_durably(self, fact: Fact) -> asyncio.Future[None]:
+        """As `put`; done when the fact is durable."""
+        self.put(fact)
+        durable = asyncio.get_running_loop().create_future()
+        self._durable.append(durable)
+        return durable
+
     def offer(self, fact: Fact) -> bool:
         """False when the buffer is full or the limit of events is reached."""
         if len(self._written) >= BUFFER_EVENTS_MAX or self._spent():
@@ -85,15 +96,8 @@ class Inbox:
         self.wake()
         return True
 
-    async def put_durably(self, fact: Fact) -> None:
-        """Returns when the fact is durable."""
-        await self.put(fact)
-        durable = asyncio.get_running_loop().create_future()
-        self._durable.append(durable)
-        await durable
-
     def _spent(self) -> bool:
-        return self._taken_events + len(self._written) >= EVENTS_PER_EXECUTION_MAX
+        return self.taken_events + len(self._written) >= EVENTS_PER_EXECUTION_MAX
 
 
 def resolve_all(waiters: list[asyncio.Future[None]]) -> None:

@@ -74,9 +74,14 @@ class Transition:
     end_time: Micros | None = None
 
 
+FIRST_FENCE = 1
+"""Of every new execution. An owner that never heard of its `create` knows it all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The outcome of `create`: the summary, and whether this call created it. `fence` is 0 if it did not."""
+    """The outcome of `create`: the summary, and whether this call created it. `fence` is FIRST_FENCE, or 0 if it did
+    not."""
 
     summary: Summary
     created: bool
@@ -153,7 +158,8 @@ class Journal(Protocol):
     """The durable, append-only store of events; the only source of truth about executions.
 
     Every method is a coroutine and safe to call concurrently. Absence is None or empty, never an exception. A store
-    that cannot answer raises UnavailableError (JOURNAL_UNAVAILABLE); the outcome of a write is then unknown.
+    that cannot answer raises UnavailableError (JOURNAL_UNAVAILABLE); the outcome of a write is then unknown until the
+    store answers again: what the next read does not show will not appear any more.
     """
 
     kind: str

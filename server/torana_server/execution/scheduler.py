@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import Reason
+from torana_server.core.limits import EVENTS_PER_EXECUTION_MAX
 from torana_server.execution.events import (
     Body,
     Cancelled,
@@ -76,8 +77,8 @@ def decide(
         return NOTHING
     failure = failure_of(plan, state, now)
     if state.cancelling is not None or (failure is not None and not _all_settled(plan, state)):
-        return _end(plan, state, now, failure)
-    facts = [*_runnable(plan, state, touched, may_start), *_due(plan, state, now, may_start)]
+        return _end(plan, state, now, failure, may_start)
+    facts = [*_runnable(plan, state, touched, may_start), *_due(plan, state, now, may_start, state.active)]
     if facts:
         return Decision(tuple(facts))
     if _all_settled(plan, state):
@@ -89,14 +90,23 @@ def failure_of(plan: Plan, state: State, now: Micros) -> ExecutionError | None:
     """Why the execution fails, if it does: a step that failed for good, or its time is up."""
     if state.failed_step:
         return state.step(state.failed_step).error
-    deadline = deadline_of(plan, state)
-    if deadline is not None and now >= deadline and not _all_settled(plan, state):
+    if _is_late(plan, state, now) and (not _all_settled(plan, state) or _any_cancelled(state)):
         return ExecutionError(
             type=Reason.EXECUTION_TIMEOUT,
             reason=Reason.EXECUTION_TIMEOUT,
             message="the execution took longer than its timeout allows; raise the timeout or split the workflow",
         )
     return None
+
+
+def _is_late(plan: Plan, state: State, now: Micros) -> bool:
+    deadline = deadline_of(plan, state)
+    return deadline is not None and now >= deadline
+
+
+def _any_cancelled(state: State) -> bool:
+    """Whether the execution's end cut a step short: one that settled all its steps by itself was in time."""
+    return any(step.phase is StepPhase.CANCELLED for step in state.steps.values())
 
 
 def deadline_of(plan: Plan, state: State) -> Micros | None:
@@ -123,7 +133,8 @@ def on_failure(
     failed = StepFailed(error, handled=planned.error_handled)
     policy = planned.retry
     ending = state.cancelling is not None or bool(state.failed_step)
-    if ending or not error.retryable or step.failures + 1 >= policy.max_attempts:
+    spent = step.failures + 1 >= policy.max_attempts or state.sequence >= EVENTS_PER_EXECUTION_MAX
+    if ending or not error.retryable or spent:
         return failed
     names = {error.type, error.reason}
     if names & set(policy.never_retry_on) or (policy.retry_on and not names & set(policy.retry_on)):
@@ -162,28 +173,29 @@ def _terminal(state: State, failure: ExecutionError | None) -> Body:
     return Completed(state.outputs())
 
 
-def _end(plan: Plan, state: State, now: Micros, failure: ExecutionError | None) -> Decision:
+def _end(plan: Plan, state: State, now: Micros, failure: ExecutionError | None, may_start: bool) -> Decision:
     """The execution is ending: stop what runs, start error routes only, then write the terminal event."""
-    cancelling = state.cancelling
-    reason = "the execution was cancelled" if cancelling is not None else "the execution failed"
-    facts = [
-        Fact(StepCancelled(reason), name, state.step(name).attempt)
-        for name in plan.order
-        if name in state.active and state.step(name).phase is not StepPhase.RUNNING
-    ]
-    timed_out = not state.failed_step
-    if cancelling is None and not timed_out:
-        facts += [Fact(StepStarted(), name, 1) for name in _error_routes(plan, state)]
+    handling = state.cancelling is None and bool(state.failed_step) and not _is_late(plan, state, now)
+    handlers = _handlers_active(plan, state) if handling else frozenset()
+    routes = list(_error_routes(plan, state)) if handling else []
+    active = [name for name in plan.order if name in state.active]
+    resting = [name for name in active if state.step(name).phase is not StepPhase.RUNNING]
+    resumed = [name for name in resting if name in handlers and state.step(name).phase is StepPhase.INTERRUPTED]
+    reason = "the execution was cancelled" if state.cancelling is not None else "the execution failed"
+    facts = [Fact(StepCancelled(reason), name, state.step(name).attempt) for name in resting if name not in resumed]
+    facts += _due(plan, state, now, may_start, resumed)
+    if may_start:
+        facts += [Fact(StepStarted(), name, 1) for name in routes]
     if facts:
         return Decision(tuple(facts))
-    handlers = _handlers_running(plan, state) if cancelling is None and not timed_out else frozenset()
-    running = [name for name in plan.order if name in state.active]
-    if running:
-        stop = [(name, StopReason.ENDING) for name in running if name not in handlers]
+    if len(active) > len(resumed):
+        stop = [(name, StopReason.ENDING) for name in active if name not in handlers]
         overdue = [pair for pair in _overdue(plan, state, now) if pair[0] in handlers]
         return Decision(stop=tuple(stop + overdue), wake_at=_wake_at(plan, state, now))
-    if cancelling is not None:
-        return Decision((Fact(Cancelled(cancelling.reason, state.outputs())),))
+    if resumed or routes:
+        return NOTHING  # this server drains; the next one starts them
+    if state.cancelling is not None:
+        return Decision((Fact(Cancelled(state.cancelling.reason, state.outputs())),))
     return Decision((Fact(_terminal(state, failure)),))
 
 
@@ -194,7 +206,7 @@ def _error_routes(plan: Plan, state: State) -> Iterator[str]:
             yield name
 
 
-def _handlers_running(plan: Plan, state: State) -> frozenset[str]:
+def _handlers_active(plan: Plan, state: State) -> frozenset[str]:
     return frozenset(name for name in state.active if _by_error(plan, state, name))
 
 
@@ -232,9 +244,10 @@ def _why_skipped(planned: PlannedStep) -> str:
     return f"no connection into it was taken (from {sources})"
 
 
-def _due(plan: Plan, state: State, now: Micros, may_start: bool) -> Iterator[Fact]:
-    """Retries whose time has come, interrupted attempts, and waits that outlast the step's time."""
-    for name in sorted(state.active, key=lambda name: plan.steps[name].index):
+def _due(plan: Plan, state: State, now: Micros, may_start: bool, names: Iterable[str]) -> Iterator[Fact]:
+    """Of the active steps `names`: retries whose time has come, interrupted attempts, and waits that outlast the
+    step's time."""
+    for name in sorted(names, key=lambda name: plan.steps[name].index):
         step = state.step(name)
         if step.phase is StepPhase.RUNNING:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from torana.v1 import event_pb2 as pb
 from torana_server.adapters.wire.messages import (
@@ -23,16 +23,13 @@ from torana_server.execution import events as ev
 
 
 class WireCodec:
-    """Pure; unknown kinds, written by a newer server, raise ValueError."""
+    """Pure. Bytes that are no event, and kinds that a newer server wrote, raise ValueError."""
 
     def encode(self, execution: str, event: ev.Event) -> bytes:
         field, to_message = _ENCODERS[type(event.body)]
+        body: dict[str, Any] = {field: to_message(event.body)}
         message = pb.ExecutionEvent(
-            execution=execution,
-            sequence=event.sequence,
-            step=event.step,
-            attempt=event.attempt,
-            **{field: to_message(event.body)},
+            execution=execution, sequence=event.sequence, step=event.step, attempt=event.attempt, **body
         )
         at = event.time
         message.time.seconds = at // MICROS_PER_SECOND
@@ -40,7 +37,10 @@ class WireCodec:
         return message.SerializeToString()
 
     def decode(self, data: bytes) -> ev.Event:
-        message = pb.ExecutionEvent.FromString(data)
+        try:
+            message = pb.ExecutionEvent.FromString(data)
+        except DecodeError as error:
+            raise ValueError("the bytes are not an event") from error
         field = message.WhichOneof("kind")
         if field is None:
             raise ValueError(f"event {message.sequence} is of a kind this server does not know")
@@ -75,6 +75,11 @@ def _reused(body: ev.StepReused) -> Message:
         output=payload_to_message(body.output),
         route=body.route,
     )
+
+
+def _log_level(number: int) -> ev.LogLevel:
+    """Levels that a newer server knows count as the nearest of this one's."""
+    return ev.LogLevel(min(max(number, ev.LogLevel.DEBUG), ev.LogLevel.ERROR))
 
 
 _STARTED = pb.ExecutionStarted()
@@ -137,7 +142,7 @@ _DECODERS: dict[str, Callable[[Any], ev.Body]] = {
     "step_progress": lambda m: ev.StepProgress(
         m.fraction, m.message, payload_from_message(m.data) if m.HasField("data") else None
     ),
-    "step_log": lambda m: ev.StepLog(ev.LogLevel(m.level), m.message, m.dropped),
+    "step_log": lambda m: ev.StepLog(_log_level(m.level), m.message, m.dropped),
     "step_emitted": lambda m: ev.StepEmitted(m.topic, payload_from_message(m.value)),
     "step_checkpointed": lambda m: ev.StepCheckpointed(payload_from_message(m.value)),
     "step_retrying": lambda m: ev.StepRetrying(error_from_message(m.error), micros(m.next_attempt_time)),

@@ -75,7 +75,7 @@ def struct_to_dict(struct: struct_pb2.Struct) -> dict[str, object]:
 
 def dict_to_struct(fields: Mapping[str, object]) -> struct_pb2.Struct:
     struct = struct_pb2.Struct()
-    struct.update(fields)
+    struct.update(dict(fields))  # type: ignore[arg-type]  # JSON values; the stub names a type of its own
     return struct
 
 

@@ -1,0 +1,346 @@
+"""The executions of this server: who runs, who waits for a place, who is being recovered, and how all of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError
+from torana_server.core.ids import new_id
+from torana_server.core.limits import EVENT_BYTES_MAX
+from torana_server.execution.admission import Admission, Place
+from torana_server.execution.disconnect import DisconnectGuard
+from torana_server.execution.events import JOURNAL_FORMAT, Accepted
+from torana_server.execution.executor import Executor, Services
+from torana_server.execution.feed import Feed
+from torana_server.execution.patience import patiently
+from torana_server.execution.ports import (
+    FIRST_FENCE,
+    CancelRequest,
+    Capabilities,
+    Claim,
+    Created,
+    StoredEvent,
+)
+from torana_server.execution.scheduler import Fact
+from torana_server.execution.state import State
+from torana_server.workflow import Plan, WorkflowRegistry, from_json
+
+logger = logging.getLogger("torana.engine")
+
+CLAIM_BATCH = 100
+CLAIM_INTERVAL_S = 5.0
+"""How often leases are renewed and executions without a live owner are looked for."""
+
+
+class Driving:
+    """Owns the executors. An execution is in exactly one of their hands, in the hands of a claim, or nobody's here."""
+
+    def __init__(
+        self,
+        services: Services,
+        workflows: WorkflowRegistry,
+        feed: Feed,
+        guard: DisconnectGuard,
+        admission: Admission,
+        offers: Callable[[], frozenset[str]],
+    ) -> None:
+        self._services = services
+        self._journal = services.journal
+        self._workflows = workflows
+        self._feed = feed
+        self._guard = guard
+        self._admission = admission
+        self._offers = offers
+        self._executors: dict[str, Executor] = {}
+        self._places: dict[Executor, Place] = {}
+        self._claimed: dict[str, Claim] = {}
+        self._given_up: list[tuple[str, int]] = []
+        """Executions that could not go on here, with their fences. They are released before the next look for work,
+        not at once, or they would be claimed again and again without a pause."""
+        self._plans: dict[str, Plan] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._claimer: asyncio.Task[None] | None = None
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._executors)
+
+    def __contains__(self, execution: str) -> bool:
+        return execution in self._executors or execution in self._claimed
+
+    def state(self, execution: str) -> State | None:
+        """What is durable of an execution that is driven here; None while it is still being recovered."""
+        executor = self._executors.get(execution)
+        return executor.durable_state if executor is not None and executor.launched else None
+
+    # --- new executions -----------------------------------------------------------------------------------------
+
+    async def begin(self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact] = ()) -> Created:
+        """Creates an execution and drives it, unless its key belongs to one already.
+
+        Goes on to its end when the caller is cancelled: what became durable must be driven. Raises ExhaustedError,
+        InvalidRequestError (VALUE_TOO_LARGE), UnavailableError.
+        """
+        task = self._spawn(self._create(plan, accepted, hashed, reused))
+        try:
+            created: Created = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise shutting_down() from None
+            raise
+        return created
+
+    async def _create(self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact]) -> Created:
+        executor = self._executor(new_id(), plan)
+        place = Place(accepted.tenant, accepted.request.workflow)
+        admitted = self._admission.enter(place)
+        kept = False
+        try:
+            events = executor.accept(accepted, admitted, reused)
+            _check_first_event(len(events[0].data))
+            try:
+                created = await self._journal.create(executor.summary(hashed), events)
+            except UnavailableError:
+                kept = True
+                self._spawn(self._find_out(executor, place, admitted, events))
+                raise
+            kept = created.created
+        finally:
+            if not kept:
+                self._admission.withdraw(place, admitted=admitted)
+        if created.created:
+            self._launch(executor, place, admitted, created.fence)
+        return created
+
+    async def _find_out(self, executor: Executor, place: Place, admitted: bool, events: Sequence[StoredEvent]) -> None:
+        """The journal could not say whether it created the execution; if it did, the execution must be driven."""
+        execution = executor.execution
+        found = None
+        try:
+            found = await patiently(lambda: self._journal.get(execution), execution)
+        finally:
+            if found is None:
+                self._admission.withdraw(place, admitted=admitted)
+        if found is not None:
+            self._feed.found(execution, events)
+            self._launch(executor, place, admitted, FIRST_FENCE)
+
+    def _launch(self, executor: Executor, place: Place, admitted: bool, fence: int) -> None:
+        executor.launch(fence)
+        self._drive(executor, place if admitted else None)
+        if not admitted:
+            self._admission.wait(executor.execution, place, partial(self._admit, executor, place), has_seat=True)
+
+    def _admit(self, executor: Executor, place: Place) -> None:
+        self._places[executor] = place
+        executor.admitted()
+
+    # --- driving ------------------------------------------------------------------------------------------------
+
+    def _executor(self, execution: str, plan: Plan) -> Executor:
+        executor = Executor(self._services, execution, plan, partial(self._feed.found, execution))
+        if self.draining:
+            executor.drain()
+        return executor
+
+    def _drive(self, executor: Executor, place: Place | None) -> None:
+        execution = executor.execution
+        self._executors[execution] = executor
+        if place is not None:
+            self._places[executor] = place
+        if self.draining:
+            executor.drain()
+        request = executor.state.accepted.request
+        if request.cancel_on_disconnect:
+            self._guard.guard(
+                execution,
+                request.disconnect_grace_s,
+                partial(self._abandoned, execution),
+                attached=self._feed.watchers(execution),
+            )
+        self._spawn(self._run(executor))
+
+    def _spawn(self, coroutine: Coroutine[None, None, Any]) -> asyncio.Task[Any]:
+        """A task that `drain` waits for. It outlives its caller, so it carries nothing of the caller's context."""
+        task = asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, executor: Executor) -> None:
+        failed = False
+        try:
+            await executor.run()
+        except Exception:  # a task's boundary; the execution is given up and claimed again
+            failed = True
+            logger.exception("execution %s met a defect of the server and will be recovered", executor.execution)
+        finally:
+            self._forget(executor)
+            if not executor.durable_state.terminal:
+                await self._give_up(executor.execution, executor.fence, later=failed)
+
+    def _forget(self, executor: Executor) -> None:
+        execution = executor.execution
+        if self._executors.get(execution) is executor:
+            del self._executors[execution]
+            self._guard.forget(execution)
+            self._feed.forget(execution)
+        place = self._places.pop(executor, None)
+        if place is None:
+            self._admission.give_up(execution)
+        else:
+            self._admission.leave(place)
+
+    async def _give_up(self, execution: str, fence: int, *, later: bool) -> None:
+        """Lets another server, or this one once more, have the execution."""
+        if not later or self.draining:
+            try:
+                await self._journal.release(execution, fence)
+                return
+            except UnavailableError:
+                logger.warning("execution %s could not be released yet", execution)
+        self._given_up.append((execution, fence))
+
+    def _abandoned(self, execution: str) -> None:
+        command = CancelRequest("no caller was attached any more", subject="")
+        self._spawn(patiently(lambda: self._journal.request(execution, command), execution))
+
+    def requested(self, execution: str) -> None:
+        """A command waits in the journal."""
+        executor = self._executors.get(execution)
+        if executor is not None:
+            executor.requested()
+            return
+        claim = self._claimed.get(execution)
+        if claim is not None and not self.draining:
+            # It waits for a place, but its command must not.
+            self._admission.give_up(execution)
+            self._recover(claim, None)
+
+    # --- recovery -----------------------------------------------------------------------------------------------
+
+    def go_on(self) -> None:
+        """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
+        self._claimer = asyncio.get_running_loop().create_task(self._claim_for_ever(), name="claim executions")
+
+    async def _claim_for_ever(self) -> None:
+        """Also while the server drains: what still runs needs its lease."""
+        while True:
+            try:
+                await self._journal.renew()
+                await self._claim_all()
+            except UnavailableError as error:
+                logger.warning("looking for unfinished executions waits for the journal: %s", error)
+            except Exception:  # a task's boundary: without it no lease would be renewed any more
+                logger.exception("looking for unfinished executions failed; it goes on")
+            await asyncio.sleep(CLAIM_INTERVAL_S)
+
+    async def _claim_all(self) -> None:
+        given_up, self._given_up = self._given_up, []
+        for execution, fence in given_up:
+            await self._give_up(execution, fence, later=False)
+        capabilities = Capabilities(self._offers(), JOURNAL_FORMAT)
+        while not self.draining:
+            claims = await self._journal.claim(CLAIM_BATCH, capabilities)
+            for claim in claims:
+                self._queue_claim(claim)
+            if len(claims) < CLAIM_BATCH:
+                return
+
+    def _queue_claim(self, claim: Claim) -> None:
+        summary = claim.summary
+        place = Place(summary.tenant, summary.workflow)
+        self._claimed[summary.execution] = claim
+        self._admission.wait(summary.execution, place, partial(self._recover, claim, place), has_seat=False)
+
+    def _recover(self, claim: Claim, place: Place | None) -> None:
+        if self.draining:
+            return  # it stays among the claimed, which the end of the drain gives back
+        del self._claimed[claim.summary.execution]
+        self._spawn(self._recover_and_drive(claim, place))
+
+    async def _recover_and_drive(self, claim: Claim, place: Place | None) -> None:
+        execution = claim.summary.execution
+        recovered = False
+        try:
+            executor = self._executor(execution, await self.plan(claim.summary.revision))
+            self._executors[execution] = executor
+            await executor.recover(claim.fence)
+            recovered = True
+        except Exception:  # a task's boundary; one that cannot be read must not hold up the others
+            logger.exception("execution %s cannot be recovered now; it will be tried again", execution)
+        finally:
+            if not recovered:
+                self._executors.pop(execution, None)
+                self._feed.forget(execution)
+                if place is not None:
+                    self._admission.leave(place)
+                await self._give_up(execution, claim.fence, later=True)
+        if recovered:
+            executor.admitted()
+            self._drive(executor, place)
+
+    async def plan(self, revision: str) -> Plan:
+        """The plan of a revision, from the definition that was stored before its first execution.
+
+        Raises UnavailableError when it is not there, InvalidWorkflowError when this server cannot run it.
+        """
+        plan = self._plans.get(revision)
+        if plan is None:
+            stored = await self._journal.get_definition(revision)
+            if stored is None:
+                raise UnavailableError(f"the definition of revision {revision[:12]} is not in the journal")
+            plan = self._plans[revision] = self._workflows.compile(from_json(stored.body))
+        return plan
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def drain(self, grace_s: float) -> None:
+        """Starts nothing new, lets what runs finish for `grace_s`, then gives everything up."""
+        self.draining = True
+        for executor in self._executors.values():
+            executor.drain()
+        await self._finish(grace_s)
+        if self._claimer is not None:
+            self._claimer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._claimer
+        claimed = [(claim.summary.execution, claim.fence) for claim in self._claimed.values()]
+        given_up, self._given_up = self._given_up, []
+        self._claimed.clear()
+        for execution, fence in claimed + given_up:
+            await self._give_up(execution, fence, later=False)
+
+    async def _finish(self, grace_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        # What finishes may leave more to do: a creation leaves an execution.
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def shutting_down() -> UnavailableError:
+    return UnavailableError(
+        "the server is shutting down; try again, another one will answer",
+        reason=Reason.SERVER_DRAINING,
+        retry_after_s=1.0,
+    )
+
+
+def _check_first_event(size_bytes: int) -> None:
+    if size_bytes > EVENT_BYTES_MAX:
+        raise InvalidRequestError(
+            f"the request takes {size_bytes} bytes, above the limit of {EVENT_BYTES_MAX}; pass references to data",
+            reason=Reason.VALUE_TOO_LARGE,
+            metadata={"sizeBytes": str(size_bytes), "limitBytes": str(EVENT_BYTES_MAX)},
+        )
