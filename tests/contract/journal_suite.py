@@ -326,6 +326,13 @@ class JournalSuite(OwnershipSuite):
         found = await journal.summaries(TENANT, where, limit=3, before="e7")
         assert [one.execution for one in found] == ["e5", "e3", "e1"]
 
+    async def test_the_retries_of_an_execution_are_found(self, journal: Journal) -> None:
+        for execution, retry_of in (("e1", ""), ("e2", "e1"), ("e3", "e1"), ("e4", "e2")):
+            await journal.create(summary(execution, retry_of=retry_of), events(1, 1))
+        where = Filter((Term("retry_of", Operator.EQ, "e1"),))
+        found = await journal.summaries(TENANT, where, limit=10, before=None)
+        assert [one.execution for one in found] == ["e3", "e2"]
+
     async def test_lists_and_filters_agree(self, journal: Journal) -> None:
         everything = list(assorted())
         for one in everything:

@@ -226,6 +226,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "workflow": "x.workflow",
     "state": "x.state",
     "session_id": "x.session_id",
+    "retry_of": "x.retry_of <> '' AND x.retry_of",  # as its index has it
     "create_time": "x.create_time",
     "end_time": "x.end_time",
 }

@@ -39,6 +39,7 @@ CREATE UNIQUE INDEX executions_idempotency ON executions (tenant, workflow, idem
 CREATE INDEX executions_tenant ON executions (tenant, id);
 CREATE INDEX executions_workflow ON executions (tenant, workflow, id);
 CREATE INDEX executions_state ON executions (tenant, state, id);
+CREATE INDEX executions_retries ON executions (tenant, retry_of, id) WHERE retry_of <> '';
 -- What recovery reads: its size is that of the work in flight, never of history.
 CREATE INDEX executions_unfinished ON executions (owner, revision, journal_format) WHERE state <= 3;
 

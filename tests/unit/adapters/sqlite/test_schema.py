@@ -96,6 +96,7 @@ STATE = Term("state", Operator.EQ, "FAILED")
         (EVERYTHING, "executions_tenant"),
         (Filter((WORKFLOW,)), "executions_workflow"),
         (Filter((STATE,)), "executions_state"),
+        (Filter((Term("retry_of", Operator.EQ, "e1"),)), "executions_retries"),
     ],
 )
 @pytest.mark.parametrize("before", [None, "e"])
