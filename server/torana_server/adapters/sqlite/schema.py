@@ -10,10 +10,12 @@ import apsw
 
 from torana_server.core.errors import UnavailableError
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x746F726A
 """Bytes 68 to 71 of the file: "torj"."""
-MIGRATIONS: Final[Mapping[int, str]] = {}
+MIGRATIONS: Final[Mapping[int, str]] = {
+    2: "CREATE INDEX executions_retries ON executions (tenant, retry_of, id) WHERE retry_of <> ''",
+}
 """Version N to the SQL that makes it of version N - 1. `schema.sql` is always the newest."""
 
 

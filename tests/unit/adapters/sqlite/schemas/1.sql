@@ -1,16 +1,8 @@
--- The journal's tables. `schema.py` runs this on an empty file and keeps the version in user_version.
--- Times are microseconds since the Unix epoch. States: 1 QUEUED, 2 RUNNING, 3 CANCELLING, 4 COMPLETED, 5 FAILED,
--- 6 CANCELLED (torana.v1.ExecutionState); up to 3 an execution is unfinished.
-
--- One row. `opening` counts the servers that had this journal open; it names the owner of an execution.
+-- The tables as version 1 had them. Never changed: journals of this version exist.
 CREATE TABLE journal (
     opening INTEGER NOT NULL
 ) STRICT;
 
--- `key` stands for the id everywhere else: small, and in order of creation.
--- `latest_sequence` is that of the last transition: the final one of a finished execution. Until then the last event
--- tells, so that appends leave this row alone.
--- `owner` is the opening whose server runs it; 0: released. Only the current opening is alive.
 CREATE TABLE executions (
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL,
@@ -30,7 +22,7 @@ CREATE TABLE executions (
     idempotency_key TEXT NOT NULL,
     request_hash BLOB NOT NULL,
     retry_of TEXT NOT NULL,
-    labels TEXT NOT NULL -- a JSON object of strings
+    labels TEXT NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX executions_id ON executions (id);
@@ -39,15 +31,11 @@ CREATE UNIQUE INDEX executions_idempotency ON executions (tenant, workflow, idem
 CREATE INDEX executions_tenant ON executions (tenant, id);
 CREATE INDEX executions_workflow ON executions (tenant, workflow, id);
 CREATE INDEX executions_state ON executions (tenant, state, id);
-CREATE INDEX executions_retries ON executions (tenant, retry_of, id) WHERE retry_of <> '';
--- What recovery reads: its size is that of the work in flight, never of history.
 CREATE INDEX executions_unfinished ON executions (owner, revision, journal_format) WHERE state <= 3;
 
--- Rows are only ever added at the end: `position` is the order of commits over all executions, and is never reused.
--- `data` is the serialised torana.v1.ExecutionEvent; `kind` and `step` repeat what filters need.
 CREATE TABLE events (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
-    execution INTEGER NOT NULL, -- executions.key
+    execution INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
     kind INTEGER NOT NULL,
     step TEXT NOT NULL,
@@ -56,10 +44,9 @@ CREATE TABLE events (
 
 CREATE UNIQUE INDEX events_sequence ON events (execution, sequence);
 
--- What was asked of an execution's owner, e.g. to cancel. Settled when the execution has ended.
 CREATE TABLE commands (
-    execution INTEGER NOT NULL, -- executions.key
-    kind TEXT NOT NULL, -- 'cancel'
+    execution INTEGER NOT NULL,
+    kind TEXT NOT NULL,
     reason TEXT NOT NULL,
     subject TEXT NOT NULL,
     PRIMARY KEY (execution, kind)
@@ -68,11 +55,10 @@ CREATE TABLE commands (
 CREATE TABLE definitions (
     revision TEXT PRIMARY KEY,
     name TEXT NOT NULL,
-    body TEXT NOT NULL, -- canonical JSON
-    requires TEXT NOT NULL -- a JSON array of strings, sorted
+    body TEXT NOT NULL,
+    requires TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Executions by state, kept by the triggers below in the commit that changes them.
 CREATE TABLE counts (
     state INTEGER PRIMARY KEY,
     executions INTEGER NOT NULL
