@@ -2,11 +2,11 @@
 
 An event was serialised when it was journaled and is never parsed here. A message of a stream is written around it:
 
-    ExecuteResponse, WatchExecutionResponse   { 1: StreamFrame { 2: EventBatch {
-        1: event, 1: event, …                   length-delimited, each the bytes of an ExecutionEvent
-        2: after_sequence, 3: through_sequence  varints, left out when 0
-    }}}
-    WatchExecutionsResponse                   { 1: event, …, 2: cursor, 3: end, 4: server_time }
+    ExecuteResponse, WatchExecutionResponse  { 1: StreamFrame { 1: opened | 2: batch | 3: heartbeat | 4: end }}
+    EventBatch                               { 1: event, 1: event, …, 2: after_sequence, 3: through_sequence }
+    WatchExecutionsResponse                  { 1: event, 1: event, …, 2: cursor, 3: end, 4: server_time }
+
+An event is the bytes of an ExecutionEvent; the sequences are varints, left out when 0.
 
 `N:` is a field: a varint of (number << 3 | wire type), then a varint of the length for what is length-delimited. The
 result is byte for byte what the generated classes serialise.
@@ -26,7 +26,10 @@ from torana_server.core.clock import Micros
 FINISHED = stream_pb2.StreamEnd.REASON_EXECUTION_FINISHED
 
 _FRAME = b"\x0a"
+_OPENED = b"\x0a"
 _BATCH = b"\x12"
+_HEARTBEAT = b"\x1a"
+_END = b"\x22"
 _EVENT = b"\x0a"
 _AFTER = b"\x10"
 _THROUGH = b"\x18"
@@ -43,7 +46,7 @@ def opened(
         heartbeat_interval=heartbeat_interval,
         attached=attached,
     )
-    return _message(stream_pb2.StreamFrame(opened=frame))
+    return _framed(_OPENED, frame.SerializeToString())
 
 
 def batch(events: Iterable[bytes], after_sequence: int, through_sequence: int) -> bytes:
@@ -53,14 +56,12 @@ def batch(events: Iterable[bytes], after_sequence: int, through_sequence: int) -
         parts += (_AFTER, varint(after_sequence))
     if through_sequence:
         parts += (_THROUGH, varint(through_sequence))
-    content = b"".join(parts)
-    frame = _BATCH + varint(len(content))
-    return b"".join((_FRAME, varint(len(frame) + len(content)), frame, content))
+    return _framed(_BATCH, b"".join(parts))
 
 
 def heartbeat(through_sequence: int, server_time: Micros) -> bytes:
     frame = stream_pb2.Heartbeat(through_sequence=through_sequence, server_time=timestamp(server_time))
-    return _message(stream_pb2.StreamFrame(heartbeat=frame))
+    return _framed(_HEARTBEAT, frame.SerializeToString())
 
 
 def end(
@@ -75,7 +76,7 @@ def end(
     frame = stream_pb2.StreamEnd(
         reason=reason, through_sequence=through_sequence, resumable=resumable, state=state, status=status
     )
-    return _message(stream_pb2.StreamFrame(end=frame))
+    return _framed(_END, frame.SerializeToString())
 
 
 def many(events: Iterable[bytes], cursor: str, server_time: Micros) -> bytes:
@@ -119,6 +120,7 @@ def _events(events: Iterable[bytes]) -> list[bytes]:
     return parts
 
 
-def _message(frame: stream_pb2.StreamFrame) -> bytes:
-    # ExecuteResponse and WatchExecutionResponse are the same on the wire.
-    return execution_service_pb2.ExecuteResponse(frame=frame).SerializeToString()
+def _framed(kind: bytes, content: bytes) -> bytes:
+    """ExecuteResponse and WatchExecutionResponse, which are the same on the wire, around one kind of frame."""
+    head = kind + varint(len(content))
+    return b"".join((_FRAME, varint(len(head) + len(content)), head, content))

@@ -106,6 +106,7 @@ def check_payload(message: payload_pb2.Payload, checks: Checks, path: str) -> No
         )
     if which is None:
         checks.fail(path, "holds no value; send `json`, or leave the whole field out")
+    if which is None or (which == "json" and not message.types):
         return
     try:
         payload = payload_from_message(message)
