@@ -25,16 +25,20 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 class CacheConfig(TypeConfig):
     host: str = Field(default="localhost", pattern=r"^[A-Za-z0-9_.:-]+$", max_length=253)
+    """Name or address."""
     port: int = Field(default=6379, ge=1, le=65_535)
     db: int = Field(default=0, ge=0, le=65_535)
+    """Number of the logical database."""
     decode_responses: bool = False
     """Whether replies are str instead of bytes."""
     max_connections: int = Field(default=50, ge=1, le=10_000)
+    """Connections open at once."""
     ssl: bool = False
     """TLS, with the certificate and the host name checked."""
     timeout: Seconds = 30.0
     """Seconds to wait for a reply."""
     connect_timeout: Seconds = 10.0
+    """Seconds to connect."""
     acquire_timeout: Seconds = 10.0
     """Seconds to wait for a connection of an exhausted pool."""
 

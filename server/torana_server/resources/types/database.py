@@ -37,7 +37,9 @@ class DatabaseConfig(TypeConfig):
     database: str | None = Field(default=None, min_length=1, max_length=63)
     """Default: that of the `dsn`, else the name of the user."""
     min_size: int = Field(default=1, ge=0, le=1_000)
+    """Connections kept open."""
     max_size: int = Field(default=10, ge=1, le=1_000)
+    """Connections open at once."""
     max_queries: int = Field(default=50_000, ge=1)
     """A connection is replaced after this many."""
     max_inactive_connection_lifetime: float = Field(default=300.0, ge=0)
@@ -51,6 +53,7 @@ class DatabaseConfig(TypeConfig):
     statement_cache_size: int = Field(default=100, ge=0)
     """Prepared statements a connection; 0 for poolers such as PgBouncer in transaction mode."""
     server_settings: dict[str, str] = Field(default_factory=dict)
+    """Run-time parameters of each session, such as `application_name`."""
     ssl: bool | SslMode = "prefer"
     """true and "verify-full" check the certificate and the host name."""
 

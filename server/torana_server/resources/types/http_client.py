@@ -48,14 +48,19 @@ class HttpClientConfig(TypeConfig):
     timeout: Seconds = 30.0
     """Seconds for a whole request, reading included."""
     connect_timeout: Seconds = 10.0
+    """Seconds to connect."""
     headers: dict[str, str] = Field(default_factory=dict)
+    """Sent with every request; credentials belong to the vault."""
     connection_limit: int = Field(default=100, ge=1, le=10_000)
+    """Connections open at once."""
     connection_limit_per_host: int = Field(default=0, ge=0, le=10_000)
     """0: only `connection_limit` holds."""
     keepalive_timeout: float = Field(default=15.0, ge=0, le=3_600)
     """Seconds an unused connection stays open."""
     verify_ssl: bool = True
+    """Whether the certificate and the host name are checked."""
     proxy: HttpAddress | None = None
+    """Address of a proxy for all requests."""
     allowed_hosts: list[Annotated[str, AfterValidator(_host_rule)]] = Field(default_factory=list, max_length=100)
     """Hosts besides that of `base_url` that credentials are sent to: `host` or `host:port`, over https, or a whole
     `http://host:port`."""
