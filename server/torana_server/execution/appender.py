@@ -9,7 +9,7 @@ from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import StaleAppendError, UnavailableError
 from torana_server.execution.events import EventKind
 from torana_server.execution.patience import patiently
-from torana_server.execution.ports import Journal, StoredEvent, Transition
+from torana_server.execution.ports import ExecutionState, Journal, StoredEvent, Transition
 from torana_server.execution.state import State
 from torana_server.workflow import Durability, Plan
 
@@ -22,7 +22,7 @@ _DEFERRABLE = frozenset({EventKind.STEP_STARTED, EventKind.STEP_COMPLETED, Event
 
 
 class Appender:
-    """Appends the turns of one execution in order. `durable` is the state as the journal has it (P1).
+    """Appends the turns of one execution in order. Up to `durable_sequence` the journal has them (P1).
 
     `found` is told of events that turn out to be durable although the journal never said so: it may not have told its
     listener either.
@@ -38,8 +38,15 @@ class Appender:
         self._deferred: list[StoredEvent] = []
         self._deferred_since: Micros | None = None
         self._completions = 0
+        self._status = ExecutionState.QUEUED
         self.fence = 0
-        self.durable: State | None = None
+        self.durable_sequence = 0
+        self.ended = False
+
+    def begin(self, fence: int, state: State) -> None:
+        """What led to `state` is durable already, under this fence."""
+        self.fence = fence
+        self._made_durable(state)
 
     @property
     def flush_at(self) -> Micros | None:
@@ -58,8 +65,13 @@ class Appender:
             return False
         events, self._deferred, self._deferred_since, self._completions = self._deferred, [], None, 0
         await self._append(events, self._transition(state))
-        self.durable = state
+        self._made_durable(state)
         return True
+
+    def _made_durable(self, state: State) -> None:
+        self.durable_sequence = state.sequence
+        self.ended = state.terminal
+        self._status = state.status
 
     async def _append(self, events: list[StoredEvent], transition: Transition | None) -> None:
         """Appends; while the journal is unavailable, waits and then finds out whether the events are there (P9)."""
@@ -81,7 +93,7 @@ class Appender:
             raise StaleAppendError("the journal went on without this server")
 
     def _transition(self, state: State) -> Transition | None:
-        if self.durable is not None and self.durable.status is state.status:
+        if self._status is state.status:
             return None
         return Transition(state.status, state.start, state.end)
 

@@ -28,7 +28,6 @@ from torana_server.execution.ports import (
     StoredEvent,
 )
 from torana_server.execution.scheduler import Fact
-from torana_server.execution.state import State
 from torana_server.workflow import Plan, WorkflowRegistry, from_json
 
 logger = logging.getLogger("torana.engine")
@@ -74,10 +73,10 @@ class Driving:
     def __contains__(self, execution: str) -> bool:
         return execution in self._executors or execution in self._claimed
 
-    def state(self, execution: str) -> State | None:
-        """What is durable of an execution that is driven here; None while it is still being recovered."""
+    def executor(self, execution: str) -> Executor | None:
+        """Who drives an execution here; None while it is still being recovered."""
         executor = self._executors.get(execution)
-        return executor.durable_state if executor is not None and executor.launched else None
+        return executor if executor is not None and executor.launched else None
 
     # --- new executions -----------------------------------------------------------------------------------------
 
@@ -182,7 +181,7 @@ class Driving:
             logger.exception("execution %s met a defect of the server and will be recovered", executor.execution)
         finally:
             self._forget(executor)
-            if not executor.durable_state.terminal:
+            if not executor.ended:
                 await self._give_up(executor.execution, executor.fence, later=failed)
 
     def _forget(self, executor: Executor) -> None:

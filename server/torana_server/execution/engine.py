@@ -23,7 +23,7 @@ from torana_server.execution.admission import Admission, AdmissionLimits, Place
 from torana_server.execution.disconnect import DisconnectGuard
 from torana_server.execution.driving import Driving, shutting_down
 from torana_server.execution.events import JOURNAL_FORMAT, Accepted, EventKind, StepReused
-from torana_server.execution.executor import Services, read_state
+from torana_server.execution.executor import Executor, Services, read_state
 from torana_server.execution.feed import ALL_EVENTS, EventFilter, Feed, Watch, WatchAll
 from torana_server.execution.filters import EVERYTHING, Filter, Operator, Term
 from torana_server.execution.ports import (
@@ -169,10 +169,10 @@ class Engine:
 
         Raises ExecutionNotFoundError, EventsExpiredError, StateError (SEQUENCE_OUT_OF_RANGE).
         """
-        state = self._driven(principal, execution)
+        executor = self._driven(principal, execution)
         # A watcher may be ahead of what the executor knows: the journal tells both, and this one at its leisure.
-        if state is not None and after_sequence <= state.sequence:
-            latest, ended = state.sequence, state.terminal
+        if executor is not None and after_sequence <= executor.durable_sequence:
+            latest, ended = executor.durable_sequence, executor.ended
         else:
             summary = await self._summary(principal, execution)
             latest, ended = summary.latest_sequence, summary.state in TERMINAL_STATES
@@ -211,9 +211,10 @@ class Engine:
     async def get(self, principal: Principal, execution: str) -> ExecutionView:
         """One execution with its steps and outputs. Raises ExecutionNotFoundError."""
         summary = await self._summary(principal, execution)
-        state = self._driven(principal, execution)
-        if state is None and summary.oldest_sequence <= summary.latest_sequence:
+        state = None
+        if summary.oldest_sequence <= summary.latest_sequence:
             state = await read_state(self._journal, self._services.codec, execution)
+            summary = _as_of(summary, state)
         retries = Filter((Term("retry_of", Operator.EQ, execution),))
         retried = await self._journal.summaries(principal.tenant, retries, limit=1, before=None)
         blocked = await self._blocked(principal, [summary])
@@ -273,10 +274,10 @@ class Engine:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}", metadata={"execution": execution})
         return summary
 
-    def _driven(self, principal: Principal, execution: str) -> State | None:
-        """What is durable of an execution that this server drives; None while it is still being recovered."""
-        state = self._driving.state(execution)
-        return state if state is not None and state.accepted.tenant == principal.tenant else None
+    def _driven(self, principal: Principal, execution: str) -> Executor | None:
+        """The executor of an execution that this server drives."""
+        executor = self._driving.executor(execution)
+        return executor if executor is not None and executor.tenant == principal.tenant else None
 
     async def _find(self, principal: Principal, request: ExecutionRequest) -> Summary | None:
         if not request.idempotency_key:
@@ -292,6 +293,13 @@ class Engine:
 
 def _started(created: Created, hashed: bytes) -> StartedExecution:
     return StartedExecution(created.summary, attached=False) if created.created else _attach(created.summary, hashed)
+
+
+def _as_of(summary: Summary, state: State) -> Summary:
+    """The events were read after the row: they may be ahead of it."""
+    return replace(
+        summary, state=state.status, start_time=state.start, end_time=state.end, latest_sequence=state.sequence
+    )
 
 
 def _attach(existing: Summary, hashed: bytes) -> StartedExecution:

@@ -45,7 +45,7 @@ from torana_server.execution.scheduler import (
     settled_by,
     timeout_error,
 )
-from torana_server.execution.state import NARRATION, State, fold
+from torana_server.execution.state import NARRATION, State, begin, fold
 from torana_server.steps import StepCall, StepRunner
 from torana_server.workflow import Plan, TemplateScope, config_for, inputs_for
 
@@ -123,8 +123,7 @@ class Executor:
 
     def launch(self, fence: int) -> None:
         """The first commit is durable; `run` may follow."""
-        self._appender.fence = fence
-        self._appender.durable = self._state
+        self._appender.begin(fence, self.state)
 
     async def recover(self, fence: int) -> None:
         """Folds the journal and takes the execution over from a server that was lost; `run` may follow."""
@@ -145,13 +144,21 @@ class Executor:
     @property
     def launched(self) -> bool:
         """Whether there is a durable state yet."""
-        return self._appender.durable is not None
+        return self._appender.durable_sequence > 0
 
     @property
-    def durable_state(self) -> State:
-        """The state as the journal has it: what callers may see (P1)."""
-        assert self._appender.durable is not None, "launch or recover comes first"
-        return self._appender.durable
+    def tenant(self) -> str:
+        return self.state.accepted.tenant
+
+    @property
+    def durable_sequence(self) -> int:
+        """The latest event that callers may see (P1)."""
+        return self._appender.durable_sequence
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event is durable."""
+        return self._appender.ended
 
     @property
     def fence(self) -> int:
@@ -223,9 +230,8 @@ class Executor:
         everything = any(isinstance(fact.body, Started | Recovered) for fact in facts)
         while True:
             if facts:
-                events = self._events(facts, now)
-                stored += [self._stored(event) for event in events]
-                self._state = fold(events, self._state)
+                for fact in facts:
+                    stored.append(self._add(fact, now))
             touched = None if everything else settled_by(facts, self.state)
             self._decision = decide(self._plan, self.state, now, touched=touched, may_start=not self._draining)
             facts, everything = self._decision.facts, False
@@ -233,13 +239,16 @@ class Executor:
                 return stored
             self._starting += [(fact.step, fact.attempt) for fact in facts if isinstance(fact.body, StepStarted)]
 
-    def _events(self, facts: Sequence[Fact], now: Micros) -> list[Event]:
-        first = self._state.sequence + 1 if self._state else 1
-        return [Event(first + i, now, fact.step, fact.attempt, fact.body) for i, fact in enumerate(facts)]
-
-    def _stored(self, event: Event) -> StoredEvent:
-        data = self._services.codec.encode(self.execution, event)
-        return StoredEvent(event.sequence, event.body.kind, event.step, data)
+    def _add(self, fact: Fact, now: Micros) -> StoredEvent:
+        """Folds the fact as the next event."""
+        state = self._state
+        sequence = 1 if state is None else state.sequence + 1
+        event = Event(sequence, now, fact.step, fact.attempt, fact.body)
+        if state is None:
+            self._state = begin(event)
+        else:
+            state.apply(event)
+        return StoredEvent(sequence, fact.body.kind, fact.step, self._services.codec.encode(self.execution, event))
 
     async def _write(self, events: list[StoredEvent]) -> None:
         at_once = self._draining or bool(self._waiting)

@@ -18,6 +18,8 @@ from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.filters import Filter
 from torana_server.execution.ports import Commit, Journal, PositionedEvent, StoredEvent
 
+COALESCE_S = 0.01
+"""After a batch, what comes within this time goes into one more: messages cost far more than events."""
 TAIL_BYTES_MAX = 512 * KIB
 """Kept per execution while somebody watches it."""
 TAIL_BYTES_UNWATCHED_MAX = 16 * KIB
@@ -104,9 +106,13 @@ class Tail:
     watchers: int = 0
     driven: bool = False
     """Whether this process writes the execution. If not, what the tail hears are hints, and some may be lost."""
+    ended: bool = False
     wakeup: Wakeup = field(default_factory=Wakeup)
+    urgent: Wakeup = field(default_factory=Wakeup)
+    """Wakes those who hold back, when there is something that must not be."""
 
     def extend(self, events: Sequence[StoredEvent], through: int) -> None:
+        before = self.through
         if events and events[0].sequence == self.through + 1:
             self.events.extend(events)
             self.size_bytes += sum(len(event.data) for event in events)
@@ -116,7 +122,14 @@ class Tail:
             self.size_bytes = 0
         self.through = max(self.through, through)
         self._trim()
+        self.ended = self.ended or bool(events and events[-1].kind in TERMINAL_KINDS)
         self.wakeup.wake()
+        if self.ended or self.through // BATCH_EVENTS_MAX > before // BATCH_EVENTS_MAX:
+            self.urgent.wake()
+
+    def is_urgent(self, sequence: int) -> bool:
+        """Whether what follows `sequence` ends the execution or fills a batch."""
+        return self.ended or self.through - sequence >= BATCH_EVENTS_MAX
 
     def _trim(self) -> None:
         limit = TAIL_BYTES_MAX if self.watchers else TAIL_BYTES_UNWATCHED_MAX
@@ -230,6 +243,7 @@ class Feed:
         self.closed = True
         for tail in list(self._tails.values()):
             tail.wakeup.wake()
+            tail.urgent.wake()
         self._any.wake()
 
     def tail_bytes(self) -> int:
@@ -242,6 +256,7 @@ class Watch:
     __slots__ = (
         "_closed",
         "_feed",
+        "_hold_until",
         "_journal",
         "_on_close",
         "_position",
@@ -274,6 +289,7 @@ class Watch:
         self._journal = journal
         self._tail = tail
         self._where = where
+        self._hold_until = 0.0
         self._position = after_sequence
         self.execution = execution
         self.through_sequence = after_sequence
@@ -286,15 +302,20 @@ class Watch:
         return self._position
 
     async def next(self, timeout_s: float) -> Batch | None:
-        """The next batch; None when nothing came for `timeout_s`, or no more will come. Not after `ended`."""
+        """The next batch; None when nothing came for `timeout_s`, or no more will come. Not after `ended`.
+
+        What follows within COALESCE_S of a batch goes into one batch, unless it ends the execution or fills one.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self.draining:
+            await self._hold_back(loop)
             seen = self._tail.wakeup.count
             events = await self._events()
             if events:
                 batch = self._batch(events)
                 if batch is not None:
+                    self._hold_until = loop.time() + COALESCE_S
                     return batch
                 continue
             remaining = deadline - loop.time()
@@ -303,6 +324,12 @@ class Watch:
                 return None
             await self._tail.wakeup.wait(seen, remaining)
         return None
+
+    async def _hold_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        hold_s = self._hold_until - loop.time()
+        seen = self._tail.urgent.count
+        if hold_s > 0 and not self._tail.is_urgent(self._position):
+            await self._tail.urgent.wait(seen, hold_s)
 
     async def _events(self) -> list[StoredEvent]:
         if self._position < self._tail.through:
@@ -337,6 +364,7 @@ class Watch:
         """`next` returns None at once from now on."""
         self._stopped = True
         self._tail.wakeup.wake()
+        self._tail.urgent.wake()
 
     @property
     def latest_sequence(self) -> int:

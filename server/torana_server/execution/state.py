@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from torana_server.core.clock import Micros
@@ -46,6 +46,7 @@ class StepPhase(enum.StrEnum):
     CANCELLED = "CANCELLED"
 
 
+EPOCH = Micros(0)
 ACTIVE = frozenset({StepPhase.RUNNING, StepPhase.WAITING, StepPhase.INTERRUPTED})
 SETTLED = frozenset({StepPhase.COMPLETED, StepPhase.FAILED, StepPhase.SKIPPED, StepPhase.CANCELLED})
 
@@ -71,22 +72,23 @@ class StepState:
 PENDING = StepState()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
-    """`steps` holds the steps that events have touched; all others are PENDING.
+    """What an execution's events say. Changed by `apply` only, by the one who folds.
 
-    `active` names the steps with an attempt that runs or is due; `outcomes` is what data flow sees of settled steps.
+    `steps` holds the steps that events have touched; all others are PENDING. `active` names those with an attempt that
+    runs or is due; `outcomes` is what data flow sees of settled steps.
     """
 
     accepted: Accepted
-    status: ExecutionState
-    sequence: int
-    time: Micros
+    status: ExecutionState = ExecutionState.QUEUED
+    sequence: int = 0
+    time: Micros = EPOCH
     start: Micros | None = None
     end: Micros | None = None
-    steps: Mapping[str, StepState] = field(default_factory=dict)
-    active: frozenset[str] = frozenset()
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    steps: dict[str, StepState] = field(default_factory=dict)
+    active: set[str] = field(default_factory=set)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     cancelling: Cancelling | None = None
     failed_step: str = ""
     """The first step that failed for good without an error route."""
@@ -103,110 +105,99 @@ class State:
         """Finished steps to the sequence of the event that holds their output."""
         return {name: step.output_sequence for name, step in self.steps.items() if step.output is not None}
 
+    def copy(self) -> State:
+        return replace(self, steps=dict(self.steps), active=set(self.active), outcomes=dict(self.outcomes))
+
+    def apply(self, event: Event) -> None:
+        """Adds what the next event says. Raises ValueError when it does not follow the latest one."""
+        if event.sequence != self.sequence + 1:
+            raise ValueError(f"event {event.sequence} follows event {self.sequence}")
+        self.sequence = event.sequence
+        self.time = event.time
+        fold_body = _FOLDS.get(type(event.body))
+        if fold_body is not None:
+            fold_body(self, event)
+
 
 NARRATION = frozenset({EventKind.STEP_PROGRESS, EventKind.STEP_LOG, EventKind.STEP_EMITTED})
 """Kinds that change no state. A reader of long journals may leave them out and fold with `gapless=False`."""
 
 
 def fold(events: Iterable[Event], state: State | None = None, *, gapless: bool = True) -> State:
-    """The state after `events`, which go on from `state` or begin with ExecutionAccepted.
+    """The state after `events`, which go on from `state` or begin with ExecutionAccepted. Pure.
 
     Raises ValueError when the sequence has a gap (unless `gapless` is False) or the first event is not
     ExecutionAccepted.
     """
-    folding = _Folding(state, gapless)
+    folded = None if state is None else state.copy()
     for event in events:
-        folding.apply(event)
-    return folding.result()
+        if folded is None:
+            folded = begin(event)
+            continue
+        if not gapless:
+            folded.sequence = event.sequence - 1
+        folded.apply(event)
+    if folded is None:
+        raise ValueError("a journal begins with ExecutionAccepted")
+    return folded
 
 
-class _Folding:
-    """Mutable while one batch is folded, so that maps are copied once a batch and not once an event."""
+def begin(event: Event) -> State:
+    """The state after the first event of an execution."""
+    if not isinstance(event.body, Accepted) or event.sequence != 1:
+        raise ValueError("a journal begins with ExecutionAccepted")
+    return State(event.body, sequence=1, time=event.time)
 
-    def __init__(self, state: State | None, gapless: bool) -> None:
-        self._gapless = gapless
-        self._steps = dict(state.steps) if state else {}
-        self._outcomes = dict(state.outcomes) if state else {}
-        self._active = set(state.active) if state else set()
-        self._accepted = state.accepted if state else None
-        self._status = state.status if state else ExecutionState.QUEUED
-        self._sequence = state.sequence if state else 0
-        self._time = state.time if state else Micros(0)
-        self._start = state.start if state else None
-        self._end = state.end if state else None
-        self._cancelling = state.cancelling if state else None
-        self._failed_step = state.failed_step if state else ""
-        self._error = state.error if state else None
 
-    def result(self) -> State:
-        if self._accepted is None:
-            raise ValueError("a journal begins with ExecutionAccepted")
-        return State(
-            self._accepted,
-            self._status,
-            self._sequence,
-            self._time,
-            self._start,
-            self._end,
-            self._steps,
-            frozenset(self._active),
-            self._outcomes,
-            self._cancelling,
-            self._failed_step,
-            self._error,
-        )
+def _execution_started(state: State, event: Event) -> None:
+    state.status = ExecutionState.RUNNING
+    state.start = event.time
 
-    def apply(self, event: Event) -> None:
-        if self._gapless and event.sequence != self._sequence + 1:
-            raise ValueError(f"event {event.sequence} follows event {self._sequence}")
-        self._sequence = event.sequence
-        self._time = event.time
-        body = event.body
-        if event.step:
-            self._apply_to_step(event)
-        elif isinstance(body, Accepted):
-            self._accepted = body
-        elif isinstance(body, Started):
-            self._status = ExecutionState.RUNNING
-            self._start = event.time
-        elif isinstance(body, Recovered):
-            self._interrupt()
-        elif isinstance(body, Cancelling):
-            self._status = ExecutionState.CANCELLING
-            self._cancelling = body
-        elif isinstance(body, Completed):
-            self._finish(ExecutionState.COMPLETED, event.time)
-        elif isinstance(body, Failed):
-            self._finish(ExecutionState.FAILED, event.time)
-            self._error = body.error
-        elif isinstance(body, Cancelled):
-            self._finish(ExecutionState.CANCELLED, event.time)
 
-    def _finish(self, status: ExecutionState, at: Micros) -> None:
-        self._status = status
-        self._end = at
+def _execution_recovered(state: State, event: Event) -> None:
+    for name in state.active:
+        step = state.steps[name]
+        if step.phase is StepPhase.RUNNING:
+            interruptions = step.interruptions + 1
+            state.steps[name] = replace(step, phase=StepPhase.INTERRUPTED, interruptions=interruptions)
 
-    def _interrupt(self) -> None:
-        for name in self._active:
-            step = self._steps[name]
-            if step.phase is StepPhase.RUNNING:
-                self._steps[name] = replace(step, phase=StepPhase.INTERRUPTED, interruptions=step.interruptions + 1)
 
-    def _apply_to_step(self, event: Event) -> None:
-        name, body = event.step, event.body
-        before = self._steps.get(name, PENDING)
-        after = _STEP_FOLDS.get(type(body), _unchanged)(before, event)
-        if after is before:
-            return
-        self._steps[name] = after
-        if after.phase in ACTIVE:
-            self._active.add(name)
-            return
-        self._active.discard(name)
-        if after.phase in SETTLED:
-            self._outcomes[name] = _outcome(after)
-        if after.phase is StepPhase.FAILED and not after.handled and not self._failed_step:
-            self._failed_step = name
+def _execution_cancelling(state: State, event: Event) -> None:
+    assert isinstance(event.body, Cancelling)
+    state.status = ExecutionState.CANCELLING
+    state.cancelling = event.body
+
+
+def _execution_completed(state: State, event: Event) -> None:
+    state.status, state.end = ExecutionState.COMPLETED, event.time
+
+
+def _execution_failed(state: State, event: Event) -> None:
+    assert isinstance(event.body, Failed)
+    state.status, state.end, state.error = ExecutionState.FAILED, event.time, event.body.error
+
+
+def _execution_cancelled(state: State, event: Event) -> None:
+    state.status, state.end = ExecutionState.CANCELLED, event.time
+
+
+def _of_step(fold_step: Callable[[StepState, Event], StepState]) -> Callable[[State, Event], None]:
+    """The fold of a kind of event that changes one step."""
+
+    def fold_event(state: State, event: Event) -> None:
+        name = event.step
+        after = fold_step(state.steps.get(name, PENDING), event)
+        state.steps[name] = after
+        phase = after.phase
+        if phase in ACTIVE:
+            state.active.add(name)
+        elif phase in SETTLED:
+            state.active.discard(name)
+            state.outcomes[name] = _outcome(after)
+            if phase is StepPhase.FAILED and not after.handled and not state.failed_step:
+                state.failed_step = name
+
+    return fold_event
 
 
 def _outcome(step: StepState) -> Outcome:
@@ -220,10 +211,6 @@ def error_as_data(error: ExecutionError) -> Payload:
     details = {"reason": error.reason, **error.metadata}
     fields = {"type": error.type, "message": error.message, "attempt": error.attempt, "details": details}
     return Payload(json.dumps(fields, ensure_ascii=False))
-
-
-def _unchanged(step: StepState, event: Event) -> StepState:
-    return step
 
 
 def _started(step: StepState, event: Event) -> StepState:
@@ -295,13 +282,20 @@ def _checkpointed(step: StepState, event: Event) -> StepState:
     return replace(step, checkpoint=body.value)
 
 
-_STEP_FOLDS = {
-    StepStarted: _started,
-    StepRetrying: _retrying,
-    StepCompleted: _completed,
-    StepReused: _completed,
-    StepFailed: _failed,
-    StepSkipped: _skipped,
-    StepCancelled: _cancelled,
-    StepCheckpointed: _checkpointed,
+_FOLDS: dict[type, Callable[[State, Event], None]] = {
+    Started: _execution_started,
+    Recovered: _execution_recovered,
+    Cancelling: _execution_cancelling,
+    Completed: _execution_completed,
+    Failed: _execution_failed,
+    Cancelled: _execution_cancelled,
+    StepStarted: _of_step(_started),
+    StepRetrying: _of_step(_retrying),
+    StepCompleted: _of_step(_completed),
+    StepReused: _of_step(_completed),
+    StepFailed: _of_step(_failed),
+    StepSkipped: _of_step(_skipped),
+    StepCancelled: _of_step(_cancelled),
+    StepCheckpointed: _of_step(_checkpointed),
 }
+"""Kinds that change a state. The others are NARRATION, StepScheduled, and ExecutionAccepted, which begins it."""

@@ -282,7 +282,7 @@ def test_every_rpc_has_rows_or_takes_no_arguments() -> None:
     assert set(ROWS) <= set(ALL)
 
 
-@pytest.mark.parametrize("rpc", NO_ARGUMENTS)
+@pytest.mark.parametrize("rpc", sorted(NO_ARGUMENTS))
 def test_rpcs_listed_as_taking_no_arguments_take_none(rpc) -> None:
     service, _, name = rpc.partition("/")
     assert not SERVICES[service].methods_by_name[name].input_type.fields
