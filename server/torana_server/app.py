@@ -249,6 +249,7 @@ def _rpc_settings(settings: Settings, address: str) -> RpcSettings:
         tls_client_ca=settings.tls_client_ca,
         allow_insecure=settings.allow_insecure,
         reflection=settings.reflection,
+        access_log=settings.access_log,
         message_bytes_max=settings.message_bytes_max,
         streams_max=settings.streams_max,
         stream_age_s_max=settings.stream_age_s_max,

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     health_check_interval_s: float = Field(30.0, ge=1, le=3_600, description="How often live pools are checked.")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lines below it are dropped.")
+    access_log: bool = Field(False, description="A log line for every call, not only for those that fail.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: for people on a terminal, JSON elsewhere."
     )

@@ -27,7 +27,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torana_server.core._from_json import invalid, restore, strict, tree, trusted
+from torana_server.core._from_json import invalid, read_trusted, restore, strict, tree
 from torana_server.core._to_json import (
     TOO_DEEP,
     NotStorableError,
@@ -111,8 +111,12 @@ def decode(payload: Payload) -> object:
 
 def decode_plain(payload: Payload) -> object:
     """The value as clients without the types see it: JSON only."""
+    text = payload.json.strip(" \t\r\n")
     try:
-        value: object = trusted.decode(payload.json)
+        value: object
+        value, end = read_trusted(text)
+        if end < len(text):
+            raise json.JSONDecodeError("extra data", text, end)
     except (json.JSONDecodeError, RecursionError) as error:
         raise invalid(f"not JSON: {error}") from error
     return value

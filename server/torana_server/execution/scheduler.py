@@ -83,7 +83,8 @@ def decide(
         return Decision(tuple(facts))
     if _all_settled(plan, state):
         return Decision((Fact(_terminal(state, failure)),))
-    return Decision(stop=tuple(_overdue(plan, state, now)), wake_at=_wake_at(plan, state, now))
+    stop, wake_at = _by_the_clock(plan, state, now)
+    return Decision(stop=tuple(stop), wake_at=wake_at)
 
 
 def failure_of(plan: Plan, state: State, now: Micros) -> ExecutionError | None:
@@ -111,13 +112,12 @@ def _any_cancelled(state: State) -> bool:
 
 def deadline_of(plan: Plan, state: State) -> Micros | None:
     """The execution's own deadline: the shorter of the workflow's and the request's timeout, from its start."""
-    timeouts = [t for t in (plan.definition.timeout_s, state.accepted.request.timeout_s) if t is not None]
-    if not timeouts or state.start is None:
-        return None
-    return Micros(state.start + seconds(min(timeouts)))
+    own_s, asked_s = plan.definition.timeout_s, state.accepted.request.timeout_s
+    timeout_s = own_s if asked_s is None else asked_s if own_s is None else min(own_s, asked_s)
+    return None if timeout_s is None or state.start is None else Micros(state.start + seconds(timeout_s))
 
 
-def attempt_deadline(planned: PlannedStep, step: StepState) -> Micros | None:
+def attempt_deadline(planned: PlannedStep, step: StepState) -> Micros:
     """When the running attempt must end: its own timeout or that of all attempts, whichever comes first."""
     assert step.attempt_start is not None
     deadline = step.attempt_start + seconds(planned.step.timeout.attempt_s)
@@ -190,8 +190,8 @@ def _end(plan: Plan, state: State, now: Micros, failure: ExecutionError | None, 
         return Decision(tuple(facts))
     if len(active) > len(resumed):
         stop = [(name, StopReason.ENDING) for name in active if name not in handlers]
-        overdue = [pair for pair in _overdue(plan, state, now) if pair[0] in handlers]
-        return Decision(stop=tuple(stop + overdue), wake_at=_wake_at(plan, state, now))
+        late, wake_at = _by_the_clock(plan, state, now)
+        return Decision(stop=(*stop, *(pair for pair in late if pair[0] in handlers)), wake_at=wake_at)
     if resumed or routes:
         return NOTHING  # this server drains; the next one starts them
     if state.cancelling is not None:
@@ -272,26 +272,20 @@ def _interrupted(name: str, step: StepState) -> ExecutionError:
     )
 
 
-def _overdue(plan: Plan, state: State, now: Micros) -> Iterator[tuple[str, StopReason]]:
+def _by_the_clock(plan: Plan, state: State, now: Micros) -> tuple[list[tuple[str, StopReason]], Micros | None]:
+    """Attempts that have run too long, and when time alone may next change the decision."""
+    stop = []
+    times = [deadline_of(plan, state)]
     for name in state.active:
-        step = state.step(name)
+        planned, step = plan.steps[name], state.steps[name]
         if step.phase is StepPhase.RUNNING:
-            deadline = attempt_deadline(plan.steps[name], step)
-            if deadline is not None and now >= deadline:
-                yield name, StopReason.TIMEOUT
-
-
-def _wake_at(plan: Plan, state: State, now: Micros) -> Micros | None:
-    times = [deadline for deadline in [deadline_of(plan, state)] if deadline is not None]
-    for name in state.active:
-        planned, step = plan.steps[name], state.step(name)
-        if step.phase is StepPhase.RUNNING:
-            times.append(attempt_deadline(planned, step) or now)
+            deadline = attempt_deadline(planned, step)
+            times.append(deadline)
+            if now >= deadline:
+                stop.append((name, StopReason.TIMEOUT))
         elif step.phase is StepPhase.WAITING:
-            times.append(step.next_attempt or now)
-            times += [total for total in [_total_deadline(planned, step)] if total is not None]
-    later = [at for at in times if at > now]
-    return min(later) if later else None
+            times += [step.next_attempt, _total_deadline(planned, step)]
+    return stop, min((at for at in times if at is not None and at > now), default=None)
 
 
 def _total_deadline(planned: PlannedStep, step: StepState) -> Micros | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +45,15 @@ class _Wish:
     pace: Pace
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The execution a stream is about, and where in it the stream begins."""
+
+    execution: str
+    after_sequence: int
+    attached: bool
+
+
 class ExecutionServicer:
     def __init__(
         self, engine: Engine, workflows: WorkflowRegistry, streams: OpenStreams, clock: Clock, settings: RpcSettings
@@ -55,19 +64,19 @@ class ExecutionServicer:
         self._clock = clock
         self._settings = settings
 
-    async def Execute(self, request: pb.ExecuteRequest, context: Any) -> AsyncGenerator[bytes, None]:  # noqa: N802
+    def Execute(self, request: pb.ExecuteRequest, context: Any) -> AsyncGenerator[bytes, None]:  # noqa: N802
         checks = Checks()
         wish = self._wish(request, checks)
         checks.required("request", given=request.HasField("request"))
         wanted = request_of(request.request, checks)
         checks.done()
-        with self._streams.place():
+
+        async def begin() -> _Begun:
             started = await self._engine.start(principal(), wanted)
-            if not started.attached and wish.after_sequence:
-                wish = _Wish(0, wish.where, wish.pace)
-            async with aclosing(self._stream(started.summary.execution, wish, attached=started.attached)) as stream:
-                async for frame in stream:
-                    yield frame
+            after_sequence = wish.after_sequence if started.attached else 0
+            return _Begun(started.summary.execution, after_sequence, started.attached)
+
+        return self._stream(begin, wish)
 
     async def StartExecution(  # noqa: N802
         self, request: pb.StartExecutionRequest, context: Any
@@ -79,17 +88,16 @@ class ExecutionServicer:
         started = await self._engine.start(principal(), wanted)
         return pb.StartExecutionResponse(execution=summary_to_message(started.summary), attached=started.attached)
 
-    async def WatchExecution(  # noqa: N802
-        self, request: pb.WatchExecutionRequest, context: Any
-    ) -> AsyncGenerator[bytes, None]:
+    def WatchExecution(self, request: pb.WatchExecutionRequest, context: Any) -> AsyncGenerator[bytes, None]:  # noqa: N802
         checks = Checks()
         checks.execution("execution", request.execution)
         wish = self._wish(request, checks)
         checks.done()
-        with self._streams.place():
-            async with aclosing(self._stream(request.execution, wish, attached=False)) as stream:
-                async for frame in stream:
-                    yield frame
+
+        async def begin() -> _Begun:
+            return _Begun(request.execution, wish.after_sequence, attached=False)
+
+        return self._stream(begin, wish)
 
     async def WatchExecutions(  # noqa: N802
         self, request: pb.WatchExecutionsRequest, context: Any
@@ -157,16 +165,20 @@ class ExecutionServicer:
         where = filter_of(request.filter, checks)
         return _Wish(request.after_sequence, where, pace_of(_interval(request), self._settings, checks))
 
-    async def _stream(self, execution: str, wish: _Wish, *, attached: bool) -> AsyncGenerator[bytes, None]:
-        watch = await self._watch(execution, wish)
-        with closing(watch), self._streams.holding(watch):
-            view = await self._engine.get(principal(), execution) if watch.ended else None
+    async def _stream(self, begin: Callable[[], Awaitable[_Begun]], wish: _Wish) -> AsyncGenerator[bytes, None]:
+        with ExitStack() as stack:
+            stack.enter_context(self._streams.place())
+            begun = await begin()
+            watch = await self._watch(begun, wish.where)
+            stack.enter_context(closing(watch))
+            stack.enter_context(self._streams.holding(watch))
+            view = await self._engine.get(principal(), begun.execution) if watch.ended else None
             yield frames.opened(
-                execution,
+                begun.execution,
                 oldest_sequence=1 if view is None else view.summary.oldest_sequence,
                 latest_sequence=watch.latest_sequence,
                 heartbeat_interval=wish.pace.interval,
-                attached=attached,
+                attached=begun.attached,
             )
             if view is not None:
                 # The caller has had the last event; what is missing is the end.
@@ -177,11 +189,11 @@ class ExecutionServicer:
                 async for frame in stream:
                     yield frame
 
-    async def _watch(self, execution: str, wish: _Wish) -> Watch:
+    async def _watch(self, begun: _Begun, where: EventFilter) -> Watch:
         try:
-            return await self._engine.watch(principal(), execution, wish.after_sequence, wish.where)
+            return await self._engine.watch(principal(), begun.execution, begun.after_sequence, where)
         except EventsExpiredError:
-            await self._attach(execution)
+            await self._attach(begun.execution)
             raise
 
     async def _attach(self, execution: str) -> None:
