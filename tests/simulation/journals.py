@@ -54,7 +54,7 @@ class UnreliableJournal(MemoryJournal):
         await super().open(_Muted(listener, self))
 
     async def create(self, summary: Summary, events: Sequence[StoredEvent]) -> Created:
-        return await self._write(lambda: MemoryJournal.create(self, summary, events))
+        return await self._unreliably(lambda: MemoryJournal.create(self, summary, events))
 
     async def append(
         self,
@@ -68,10 +68,10 @@ class UnreliableJournal(MemoryJournal):
             raise StaleAppendError("another server owns it")
         self.appends += 1
         append = MemoryJournal.append
-        await self._write(lambda: append(self, execution, expected_sequence, events, fence, transition))
+        await self._unreliably(lambda: append(self, execution, expected_sequence, events, fence, transition))
         self.appended.append(list(events))
 
-    async def _write(self, write: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def _unreliably(self, write: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         self._check()
         if self.commit_delay_s:
             await asyncio.sleep(self.commit_delay_s)

@@ -216,7 +216,7 @@ class Feed:
         # Between the caller's look and now the last event may have passed by; once the tail is there, none can.
         unsure = tail is None and not ended
         if tail is None:
-            tail = Tail(through)
+            tail = Tail(through, ended=ended)
             if not ended:
                 self._tails[execution] = tail
         elif not tail.events and through > tail.through:
