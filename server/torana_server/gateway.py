@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,30 +173,45 @@ class Gateway:
 
         Raises UnavailableError when the journal failed: start again, and recovery goes on from what is durable.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self.close)
-            port = await self.serve(address)
-            if started is not None:
-                started(port)
-            await _stop_signal(self._app.fatal)
+        with _stop_signals() as stopped:
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(self.close)
+                port = await self.serve(address)
+                if started is not None:
+                    started(port)
+                await _first(stopped, self._app.fatal)
         self._app.check_fatal()
 
 
-async def _stop_signal(fatal: asyncio.Event) -> None:
-    """Until the first SIGINT or SIGTERM, whose handler is then the default one again."""
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Set by the first SIGINT or SIGTERM, whose handler is then the default one again."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stopped.set)
-    waits = [asyncio.create_task(event.wait()) for event in (stopped, fatal)]
+
+    def forget() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def stop() -> None:
+        stopped.set()
+        forget()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        forget()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
-        for number in signals:
-            loop.remove_signal_handler(number)
 
 
 _STATUSES: Mapping[ExecutionState, Any] = {
