@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 VENV_FLAGS := $(if $(MADE_IN),--clear)
 endif
 
-.PHONY: help demo test lint format proto bench lock clean
+.PHONY: help demo test lint format proto docs bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -51,6 +51,9 @@ format: $(STAMP) ## rewrite Python and protos in the project's style
 proto: $(STAMP) ## generate the code under clients/ from proto/
 	rm -f $(PROTO_OUT)/*_pb2.py $(PROTO_OUT)/*_pb2.pyi $(PROTO_OUT)/*_pb2_grpc.py $(PROTO_OUT)/*_pb2_grpc.pyi
 	$(WITH_TOOLS) $(BIN)/buf generate
+
+docs: $(STAMP) ## write the reference parts of docs/ from the code and the contract
+	$(BIN)/python tools/docs_reference.py
 
 bench: $(STAMP) ## measure what docs/performance.md quotes
 	$(BIN)/python -m benchmarks
