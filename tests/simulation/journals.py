@@ -20,7 +20,7 @@ class _Muted:
 
     def committed(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
-            self._journal.durable[commit.execution] = commit.through_sequence
+            self._journal.through[commit.execution] = commit.through_sequence
         if not self._journal.muted:
             self._listener.committed(commits)
 
@@ -35,7 +35,7 @@ class UnreliableJournal(MemoryJournal):
     """`outages` fails calls while it is above zero, counting down; `available` False fails all of them.
 
     `lost_answers` makes that many writes take place unheard of. `commit_delay_s` is the time a write takes.
-    `durable` is the last durable sequence of each execution.
+    `through` is the last durable sequence of each execution.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class UnreliableJournal(MemoryJournal):
         self.commit_delay_s = 0.0
         self.appends = 0
         self.appended: list[list[StoredEvent]] = []
-        self.durable: dict[str, int] = {}
+        self.through: dict[str, int] = {}
 
     async def open(self, listener: JournalListener) -> None:
         await super().open(_Muted(listener, self))

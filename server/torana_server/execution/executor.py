@@ -88,6 +88,8 @@ class Executor:
         self._state: State | None = None
         self._decision = NOTHING
         self._starting: list[tuple[str, int]] = []
+        self._began: dict[str, Micros] = {}
+        """When the latest attempt of each step began here. Its time does not run while it waits for the journal."""
         self._waiting: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = Micros(0)
@@ -203,6 +205,7 @@ class Executor:
         """What the last commit allows: attempts start, attempts stop, the timer is set."""
         starting, self._starting = self._starting, []
         for step, number in starting:
+            self._began[step] = self._now()
             self._attempts.start(step, number)
         for step, reason in self._decision.stop:
             self._attempts.stop(step, reason)
@@ -233,7 +236,9 @@ class Executor:
                 for fact in facts:
                     stored.append(self._add(fact, now))
             touched = None if everything else settled_by(facts, self.state)
-            self._decision = decide(self._plan, self.state, now, touched=touched, may_start=not self._draining)
+            self._decision = decide(
+                self._plan, self.state, now, touched=touched, may_start=not self._draining, began=self._began
+            )
             facts, everything = self._decision.facts, False
             if not facts:
                 return stored
@@ -341,7 +346,7 @@ class Executor:
             inputs=inputs_for(plan, name, scope, state.outcomes),
             context=context,
             bindings=request.resources,
-            deadline=attempt_deadline(planned, step),
+            deadline=attempt_deadline(planned, step, self._began[name]),
             idempotency_key=f"{self.execution}/{name}",
             restored=step.checkpoint,
         )

@@ -18,12 +18,16 @@ Answer = TypeVar("Answer")
 
 
 async def patiently(call: Callable[[], Awaitable[Answer]], execution: str) -> Answer:
-    """The journal's answer, however long it takes to come (P9). `call` must be safe to repeat."""
+    """The journal's answer, however long it takes to come (P9). `call` must be safe to repeat.
+
+    The wait is logged once, since everything that runs may wait at the same time.
+    """
     failures = 0
     while True:
         try:
             return await call()
         except UnavailableError as error:
-            logger.warning("execution %s waits for the journal: %s", execution, error)
+            level = logging.DEBUG if failures else logging.WARNING
+            logger.log(level, "execution %s waits for the journal: %s", execution, error)
             await asyncio.sleep(STORE_RETRY_S[min(failures, len(STORE_RETRY_S) - 1)])
             failures += 1

@@ -7,8 +7,10 @@ touches a clock, a random number, the network or a disk.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import Reason
@@ -33,8 +35,7 @@ MAX_INTERRUPTIONS = 5
 """Crashes and drains a step survives before it fails with STEP_INTERRUPTED."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """An event before it has a sequence and a time. `step` is "" and `attempt` 0 for the execution itself."""
 
     body: Body
@@ -58,6 +59,7 @@ class Decision:
 
 
 NOTHING = Decision()
+NOTHING_BEGAN: Mapping[str, Micros] = MappingProxyType({})
 
 
 def decide(
@@ -67,23 +69,25 @@ def decide(
     *,
     touched: Iterable[str] | None = None,
     may_start: bool = True,
+    began: Mapping[str, Micros] = NOTHING_BEGAN,
 ) -> Decision:
     """What to do now.
 
     `touched` limits the search for steps that became runnable to the successors of these steps, plus the roots when
     it is None. `may_start` is False while the server drains: nothing new starts, but what is done is finished.
+    `began` says when running attempts began, which is as long after their start was decided as the commit took.
     """
     if state.terminal or state.status is ExecutionState.QUEUED:
         return NOTHING
     failure = failure_of(plan, state, now)
     if state.cancelling is not None or (failure is not None and not _all_settled(plan, state)):
-        return _end(plan, state, now, failure, may_start)
+        return _end(plan, state, now, failure, may_start, began)
     facts = [*_runnable(plan, state, touched, may_start), *_due(plan, state, now, may_start, state.active)]
     if facts:
         return Decision(tuple(facts))
     if _all_settled(plan, state):
         return Decision((Fact(_terminal(state, failure)),))
-    stop, wake_at = _by_the_clock(plan, state, now)
+    stop, wake_at = _by_the_clock(plan, state, now, began)
     return Decision(stop=tuple(stop), wake_at=wake_at)
 
 
@@ -117,10 +121,12 @@ def deadline_of(plan: Plan, state: State) -> Micros | None:
     return None if timeout_s is None or state.start is None else Micros(state.start + seconds(timeout_s))
 
 
-def attempt_deadline(planned: PlannedStep, step: StepState) -> Micros:
+def attempt_deadline(planned: PlannedStep, step: StepState, began: Micros | None) -> Micros:
     """When the running attempt must end: its own timeout or that of all attempts, whichever comes first."""
     assert step.attempt_start is not None
-    deadline = step.attempt_start + seconds(planned.step.timeout.attempt_s)
+    # `began` may be that of the attempt before, while this one waits for its commit.
+    start = step.attempt_start if began is None else max(began, step.attempt_start)
+    deadline = start + seconds(planned.step.timeout.attempt_s)
     total = _total_deadline(planned, step)
     return Micros(deadline if total is None else min(deadline, total))
 
@@ -173,7 +179,14 @@ def _terminal(state: State, failure: ExecutionError | None) -> Body:
     return Completed(state.outputs())
 
 
-def _end(plan: Plan, state: State, now: Micros, failure: ExecutionError | None, may_start: bool) -> Decision:
+def _end(
+    plan: Plan,
+    state: State,
+    now: Micros,
+    failure: ExecutionError | None,
+    may_start: bool,
+    began: Mapping[str, Micros],
+) -> Decision:
     """The execution is ending: stop what runs, start error routes only, then write the terminal event."""
     handling = state.cancelling is None and bool(state.failed_step) and not _is_late(plan, state, now)
     handlers = _handlers_active(plan, state) if handling else frozenset()
@@ -190,7 +203,7 @@ def _end(plan: Plan, state: State, now: Micros, failure: ExecutionError | None, 
         return Decision(tuple(facts))
     if len(active) > len(resumed):
         stop = [(name, StopReason.ENDING) for name in active if name not in handlers]
-        late, wake_at = _by_the_clock(plan, state, now)
+        late, wake_at = _by_the_clock(plan, state, now, began)
         return Decision(stop=(*stop, *(pair for pair in late if pair[0] in handlers)), wake_at=wake_at)
     if resumed or routes:
         return NOTHING  # this server drains; the next one starts them
@@ -272,14 +285,16 @@ def _interrupted(name: str, step: StepState) -> ExecutionError:
     )
 
 
-def _by_the_clock(plan: Plan, state: State, now: Micros) -> tuple[list[tuple[str, StopReason]], Micros | None]:
+def _by_the_clock(
+    plan: Plan, state: State, now: Micros, began: Mapping[str, Micros]
+) -> tuple[list[tuple[str, StopReason]], Micros | None]:
     """Attempts that have run too long, and when time alone may next change the decision."""
     stop = []
     times = [deadline_of(plan, state)]
     for name in state.active:
         planned, step = plan.steps[name], state.steps[name]
         if step.phase is StepPhase.RUNNING:
-            deadline = attempt_deadline(planned, step)
+            deadline = attempt_deadline(planned, step, began.get(name))
             times.append(deadline)
             if now >= deadline:
                 stop.append((name, StopReason.TIMEOUT))
