@@ -139,6 +139,8 @@ class Reader:
                 said = await asyncio.to_thread(self._start, command.removesuffix(" &"), len(expected.splitlines()))
             else:
                 said = await asyncio.to_thread(self._run, block, command)
+                if command.startswith("kill "):
+                    await asyncio.to_thread(self.running[-1].wait, STOP_TIMEOUT_S)
             require_same(block, command, expected, self._there(said))
 
     def _run(self, block: Block, command: str) -> str:
@@ -159,7 +161,7 @@ class Reader:
     def _start(self, command: str, lines: int) -> str:
         with (self.folder / ".log").open("a") as log:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {self._here(command)}"],
+                ["bash", "-c", f"exec env {self._here(command)}"],
                 cwd=self.folder,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
