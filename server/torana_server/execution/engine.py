@@ -118,9 +118,8 @@ class Engine:
         self._admission.check(Place(principal.tenant, request.workflow))
         bindings = self._binder.bind(principal, request.resources, workflow.required_resources)
         await self._store_definition(workflow)
-        accepted = Accepted(
-            replace(request, resources=bindings), workflow.revision, principal.tenant, principal.subject
-        )
+        kept = replace(request, resources=bindings) if bindings else request
+        accepted = Accepted(kept, workflow.revision, principal.tenant, principal.subject)
         created = await self._driving.begin(workflow.plan, accepted, hashed)
         return _started(created, hashed)
 

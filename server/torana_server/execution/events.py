@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torana_server.core.clock import Micros
 from torana_server.core.values import Payload
@@ -217,8 +217,7 @@ Body = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One fact. `sequence` counts from 1 without gaps; `time` never decreases within an execution."""
 
     sequence: int

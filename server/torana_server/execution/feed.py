@@ -18,8 +18,9 @@ from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.filters import Filter
 from torana_server.execution.ports import Commit, Journal, PositionedEvent, StoredEvent
 
-COALESCE_S = 0.01
-"""After a batch, what comes within this time goes into one more: messages cost far more than events."""
+COALESCE_S = 0.025
+"""After a batch, what comes within this time goes into one more: messages cost far more than events. The first batch,
+one that is full and the last one are never held back."""
 TAIL_BYTES_MAX = 512 * KIB
 """Kept per execution while somebody watches it."""
 TAIL_BYTES_UNWATCHED_MAX = 16 * KIB

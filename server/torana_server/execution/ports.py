@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torana_server.access import Principal
 from torana_server.core.clock import Micros
@@ -29,8 +29,7 @@ class ExecutionState(enum.StrEnum):
 TERMINAL_STATES = frozenset({ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """An event as the journal holds it. `data` is the serialised event: the same bytes go to every watcher.
 
     Step and kind stand beside the bytes so that filters parse nothing.

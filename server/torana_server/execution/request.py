@@ -82,6 +82,8 @@ def _check_texts(request: ExecutionRequest) -> Iterator[Violation]:
 
 
 def _check_object(path: str, payload: Payload) -> Iterator[Violation]:
+    if payload is EMPTY_OBJECT:
+        return
     size = len(payload.json.encode(errors="surrogatepass")) + sum(map(len, payload.types))
     if size > INLINE_VALUE_BYTES_MAX:
         yield Violation(path, f"{size} bytes are above the limit of {INLINE_VALUE_BYTES_MAX}; pass a reference")

@@ -15,14 +15,13 @@ from torana_server.access import LOCAL, Principal
 @dataclass(slots=True)
 class Call:
     """`method` is the full name, such as "/torana.v1.ExecutionService/Execute". `attached` are messages that go into
-    the details if the call fails. `sent` counts messages of a stream."""
+    the details if the call fails."""
 
     method: str
     request_id: str
     peer: str
     principal: Principal = LOCAL
     attached: list[Message] = field(default_factory=list)
-    sent: int = 0
 
 
 _current: ContextVar[Call] = ContextVar("torana_call")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -97,6 +97,7 @@ class Pace:
     deadline_s: float
 
     def wait_s(self) -> float:
+        """How long to wait for events. Not positive once the stream is over."""
         return min(self.heartbeat_s, self.deadline_s - asyncio.get_running_loop().time())
 
     @property
@@ -117,30 +118,36 @@ def pace_of(request_interval: Duration | None, settings: RpcSettings, checks: Ch
     return Pace(heartbeat_s, asyncio.get_running_loop().time() + settings.stream_age_s_max)
 
 
-async def follow(watch: Watch, pace: Pace, clock: Clock) -> AsyncGenerator[bytes, None]:
-    """Batches and heartbeats, then the end of the stream. A watch that has ended already gives nothing at all.
+Send = Callable[[bytes], Awaitable[None]]
+"""Writes one message of the stream; returns when there is room for the next."""
+
+
+async def follow(watch: Watch, pace: Pace, clock: Clock, send: Send) -> None:
+    """Sends batches and heartbeats, then the end of the stream; nothing at all for a watch that has ended already.
 
     An error in between is told within the stream, too, since not every transport keeps trailers.
     """
     try:
         while not watch.ended:
-            batch = await watch.next(pace.wait_s())
+            wait_s = pace.wait_s()
+            if wait_s <= 0:
+                await send(frames.end(_End.REASON_MAX_STREAM_AGE, watch.position, resumable=True))
+                return
+            batch = await watch.next(wait_s)
             if batch is not None:
-                yield frames.batch([event.data for event in batch.events], batch.after_sequence, batch.through_sequence)
+                events = [event.data for event in batch.events]
+                await send(frames.batch(events, batch.after_sequence, batch.through_sequence))
                 if batch.terminal:
                     state = TERMINAL_STATES[batch.events[-1].kind]
-                    yield frames.end(_End.REASON_EXECUTION_FINISHED, batch.through_sequence, state=state)
+                    await send(frames.end(_End.REASON_EXECUTION_FINISHED, batch.through_sequence, state=state))
             elif watch.draining:
-                yield frames.end(_End.REASON_SERVER_DRAINING, watch.position, resumable=True)
+                await send(frames.end(_End.REASON_SERVER_DRAINING, watch.position, resumable=True))
                 return
             elif not pace.is_over:
-                yield frames.heartbeat(watch.mark(), clock.now())
-            if pace.is_over and not watch.ended:
-                yield frames.end(_End.REASON_MAX_STREAM_AGE, watch.position, resumable=True)
-                return
+                await send(frames.heartbeat(watch.mark(), clock.now()))
     except Exception as error:
         resumable = code_of(error) is grpc.StatusCode.UNAVAILABLE
-        yield frames.end(_End.REASON_ERROR, watch.through_sequence, resumable=resumable, status=_status(error))
+        await send(frames.end(_End.REASON_ERROR, watch.through_sequence, resumable=resumable, status=_status(error)))
         raise
 
 

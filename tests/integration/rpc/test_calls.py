@@ -157,7 +157,6 @@ async def test_every_call_leaves_one_line_with_who_what_and_how_it_went(parts: P
     await parts.server.drain()
     executed, refused = lines(caplog)
     assert (executed.rpc, executed.code, executed.tenant) == ("/torana.v1.ExecutionService/Execute", "OK", "local")
-    assert executed.sent >= 3
     assert executed.duration_ms >= 0
     assert (refused.code, refused.reason, refused.request_id) == ("INVALID_ARGUMENT", "INVALID_REQUEST", "r")
     assert refused.peer.startswith("ipv4:127.0.0.1")

@@ -39,7 +39,9 @@ def seconds_of(message: duration_pb2.Duration) -> float:
 
 
 def payload_to_message(payload: Payload) -> payload_pb2.Payload:
-    return payload_pb2.Payload(json=payload.json, types=payload.types)
+    if payload.types:
+        return payload_pb2.Payload(json=payload.json, types=payload.types)
+    return payload_pb2.Payload(json=payload.json)
 
 
 def payload_from_message(message: payload_pb2.Payload) -> Payload:

@@ -138,7 +138,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async with aclosing(responses):
                 async for response in responses:
                     await context.write(response)
-                    call.sent += 1
 
         return answer
 

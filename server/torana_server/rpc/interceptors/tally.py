@@ -77,8 +77,6 @@ class Tally:
         }
         if reason:
             fields["reason"] = reason
-        if call.sent:
-            fields["sent"] = call.sent
         logger.log(level, "call", extra=fields)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, aclosing, closing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from torana_server.rpc.mapping import (
 from torana_server.rpc.paging import Query, page_of
 from torana_server.rpc.settings import RpcSettings
 from torana_server.rpc.status import ATTACHMENT_BYTES_MAX
-from torana_server.rpc.streams import OpenStreams, Pace, follow, follow_all, pace_of
+from torana_server.rpc.streams import OpenStreams, Pace, Send, follow, follow_all, pace_of
 from torana_server.workflow import WorkflowRegistry
 
 CANCEL_REASON_CHARS_MAX: Final = 1_000
@@ -45,15 +45,6 @@ class _Wish:
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """The execution a stream is about, and where in it the stream begins."""
-
-    execution: str
-    after_sequence: int
-    attached: bool
-
-
 class ExecutionServicer:
     def __init__(
         self, engine: Engine, workflows: WorkflowRegistry, streams: OpenStreams, clock: Clock, settings: RpcSettings
@@ -64,19 +55,17 @@ class ExecutionServicer:
         self._clock = clock
         self._settings = settings
 
-    def Execute(self, request: pb.ExecuteRequest, context: Any) -> AsyncGenerator[bytes, None]:  # noqa: N802
+    async def Execute(self, request: pb.ExecuteRequest, context: Any) -> None:  # noqa: N802
         checks = Checks()
         wish = self._wish(request, checks)
         checks.required("request", given=request.HasField("request"))
         wanted = request_of(request.request, checks)
         checks.done()
 
-        async def begin() -> _Begun:
+        with self._streams.place():
             started = await self._engine.start(principal(), wanted)
             after_sequence = wish.after_sequence if started.attached else 0
-            return _Begun(started.summary.execution, after_sequence, started.attached)
-
-        return self._stream(begin, wish)
+            await self._stream(started.summary.execution, after_sequence, wish, context.write, started.attached)
 
     async def StartExecution(  # noqa: N802
         self, request: pb.StartExecutionRequest, context: Any
@@ -88,16 +77,14 @@ class ExecutionServicer:
         started = await self._engine.start(principal(), wanted)
         return pb.StartExecutionResponse(execution=summary_to_message(started.summary), attached=started.attached)
 
-    def WatchExecution(self, request: pb.WatchExecutionRequest, context: Any) -> AsyncGenerator[bytes, None]:  # noqa: N802
+    async def WatchExecution(self, request: pb.WatchExecutionRequest, context: Any) -> None:  # noqa: N802
         checks = Checks()
         checks.execution("execution", request.execution)
         wish = self._wish(request, checks)
         checks.done()
 
-        async def begin() -> _Begun:
-            return _Begun(request.execution, wish.after_sequence, attached=False)
-
-        return self._stream(begin, wish)
+        with self._streams.place():
+            await self._stream(request.execution, wish.after_sequence, wish, context.write, attached=False)
 
     async def WatchExecutions(  # noqa: N802
         self, request: pb.WatchExecutionsRequest, context: Any
@@ -165,35 +152,30 @@ class ExecutionServicer:
         where = filter_of(request.filter, checks)
         return _Wish(request.after_sequence, where, pace_of(_interval(request), self._settings, checks))
 
-    async def _stream(self, begin: Callable[[], Awaitable[_Begun]], wish: _Wish) -> AsyncGenerator[bytes, None]:
-        with ExitStack() as stack:
-            stack.enter_context(self._streams.place())
-            begun = await begin()
-            watch = await self._watch(begun, wish.where)
-            stack.enter_context(closing(watch))
-            stack.enter_context(self._streams.holding(watch))
-            view = await self._engine.get(principal(), begun.execution) if watch.ended else None
-            yield frames.opened(
-                begun.execution,
+    async def _stream(self, execution: str, after_sequence: int, wish: _Wish, send: Send, attached: bool) -> None:
+        """Writes the stream itself: each generator on the way would cost every frame."""
+        watch = await self._watch(execution, after_sequence, wish.where)
+        with closing(watch), self._streams.holding(watch):
+            view = await self._engine.get(principal(), execution) if watch.ended else None
+            opened = frames.opened(
+                execution,
                 oldest_sequence=1 if view is None else view.summary.oldest_sequence,
                 latest_sequence=watch.latest_sequence,
                 heartbeat_interval=wish.pace.interval,
-                attached=begun.attached,
+                attached=attached,
             )
-            if view is not None:
+            await send(opened)
+            if view is None:
+                await follow(watch, wish.pace, self._clock, send)
+            else:
                 # The caller has had the last event; what is missing is the end.
-                state = STATES[view.summary.state]
-                yield frames.end(frames.FINISHED, watch.position, state=state)
-                return
-            async with aclosing(follow(watch, wish.pace, self._clock)) as stream:
-                async for frame in stream:
-                    yield frame
+                await send(frames.end(frames.FINISHED, watch.position, state=STATES[view.summary.state]))
 
-    async def _watch(self, begun: _Begun, where: EventFilter) -> Watch:
+    async def _watch(self, execution: str, after_sequence: int, where: EventFilter) -> Watch:
         try:
-            return await self._engine.watch(principal(), begun.execution, begun.after_sequence, where)
+            return await self._engine.watch(principal(), execution, after_sequence, where)
         except EventsExpiredError:
-            await self._attach(begun.execution)
+            await self._attach(execution)
             raise
 
     async def _attach(self, execution: str) -> None:
