@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def reader_in(folder: Path) -> Reader:
 @pytest.fixture
 def reader(tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
     for name, value in servers.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -51,6 +54,9 @@ def reader(tmp_path: Path, servers: dict[str, str], monkeypatch: pytest.MonkeyPa
     yield reader
     reader.leave()
     logging.getLogger().handlers[:] = handlers
+    for name in sys.modules.keys() - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]  # a page's own file
 
 
 async def test_every_block_of_a_page_does_what_the_page_says(page: Path, reader: Reader) -> None:

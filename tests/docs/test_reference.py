@@ -1,0 +1,53 @@
+"""The reference parts of the pages say what the code says, and leave nothing out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from docs.pages import ROOT
+from torana_server import Settings
+from torana_server.core.errors import Reason
+from torana_server.execution import EventKind
+from torana_server.resources import ResourceTypes
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text("utf-8")
+
+
+def test_reference_parts_are_as_the_generator_writes_them() -> None:
+    command = [sys.executable, "tools/docs_reference.py", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented(name: str) -> None:
+    row = next(
+        line for line in page("configuration.md").splitlines() if line.startswith(f"| `TORANA_{name.upper()}` |")
+    )
+    default, values, meaning = (cell.strip() for cell in row.split(" | ")[1:])
+    assert default
+    assert values
+    assert meaning.removesuffix("|").strip()
+
+
+@pytest.mark.parametrize("reason", sorted(Reason))
+def test_every_error_reason_is_documented(reason: Reason) -> None:
+    assert f"| `{reason}` |" in page("errors.md")
+
+
+@pytest.mark.parametrize("kind", list(EventKind))
+def test_every_kind_of_event_is_documented(kind: EventKind) -> None:
+    name = kind.name.removeprefix("EXECUTION_").lower()
+    assert f"| `{name}` |" in page("streaming.md")
+
+
+@pytest.mark.parametrize("name", ResourceTypes.standard().names())
+def test_every_setting_of_a_resource_type_is_documented(name: str) -> None:
+    section = page("resources.md").split(f"\n## {name}\n")[1].split("\n## ")[0]
+    for setting in ResourceTypes.standard().get(name).config_model.model_fields:
+        assert f"| `{setting}` |" in section
