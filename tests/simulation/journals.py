@@ -8,7 +8,15 @@ from typing import Any
 
 from torana_server.adapters.memory.journal import MemoryJournal
 from torana_server.core.errors import StaleAppendError, UnavailableError
-from torana_server.execution.ports import Commit, Created, JournalListener, StoredEvent, Summary, Transition
+from torana_server.execution.ports import (
+    CancelRequest,
+    Commit,
+    Created,
+    JournalListener,
+    StoredEvent,
+    Summary,
+    Transition,
+)
 
 
 class _Muted:
@@ -54,7 +62,8 @@ class UnreliableJournal(MemoryJournal):
         await super().open(_Muted(listener, self))
 
     async def create(self, summary: Summary, events: Sequence[StoredEvent]) -> Created:
-        return await self._unreliably(lambda: MemoryJournal.create(self, summary, events))
+        created: Created = await self._unreliably(lambda: MemoryJournal.create(self, summary, events))
+        return created
 
     async def append(
         self,
@@ -93,13 +102,28 @@ class UnreliableJournal(MemoryJournal):
         self._check()
         return await super().get(execution)
 
-    async def requests(self, execution: str) -> Any:
+    async def request(self, execution: str, command: CancelRequest) -> None:
+        self._check()
+        await super().request(execution, command)
+
+    async def requests(self, execution: str) -> list[CancelRequest]:
         self._check()
         return await super().requests(execution)
 
     async def release(self, execution: str, fence: int) -> None:
         self._check()
         await super().release(execution, fence)
+
+    def lose_owner(self) -> None:
+        """The process that owned executions has ended, and its leases have run out."""
+        self._unowned |= self._owned
+        self._owned.clear()
+
+    def damage(self, execution: str, sequence: int, data: bytes) -> None:
+        """Puts other bytes in the place of an event."""
+        events = self._records[execution].events
+        whole = events[sequence - 1]
+        events[sequence - 1] = StoredEvent(sequence, whole.kind, whole.step, data)
 
     def _check(self) -> None:
         if self.outages:

@@ -11,7 +11,7 @@ from simulation.virtual_time import simulated
 from simulation.world import CALLER, World, check_history, fails, flow, for_ever, kinds, sleeps, work
 from torana_server.core.errors import Reason, UnavailableError
 from torana_server.core.values import Payload
-from torana_server.execution import EventKind, ExecutionRequest, ExecutionState, StoredEvent
+from torana_server.execution import EventKind, ExecutionRequest, ExecutionState
 from torana_server.execution.events import Completed
 from torana_server.steps import StepCall, StepEvents
 from torana_server.workflow import Durability, RetryPolicy
@@ -152,8 +152,8 @@ async def test_an_execution_whose_journal_is_damaged_is_left_alone_and_the_other
         damaged = await first.start(flow("a"))
         sound = await first.start("flow")
         await asyncio.sleep(1)
-    record = first.journal._records[damaged]
-    record.events[1] = StoredEvent(2, EventKind.EXECUTION_STARTED, "", b"\xff\xff")
+        whole = (await first.stored(damaged))[1].data
+    first.journal.damage(damaged, 2, b"\xff\xff")
     second = first.restarted()
     second.runner.scripts = {}
     async with second.open():
@@ -163,7 +163,7 @@ async def test_an_execution_whose_journal_is_damaged_is_left_alone_and_the_other
             await second.engine.get(CALLER, damaged)
         await asyncio.sleep(60)
         assert (await second.engine.counts())["admission_running"] == 0
-        record.events[1] = (await second.stored(sound))[1]
+        second.journal.damage(damaged, 2, whole)
         await asyncio.sleep(60)
         assert (await second.engine.get(CALLER, damaged)).summary.state is ExecutionState.COMPLETED
 
@@ -176,7 +176,7 @@ async def test_many_executions_that_cannot_be_recovered_do_not_keep_the_server_b
         executions = [await first.start(flow("a")) for _ in range(150)]
         await asyncio.sleep(1)
     for execution in executions:
-        first.journal._records[execution].events[0] = StoredEvent(1, EventKind.EXECUTION_ACCEPTED, "", b"\xff\xff")
+        first.journal.damage(execution, 1, b"\xff\xff")
     second = first.restarted()
     claims = 0
     claim = second.journal.claim

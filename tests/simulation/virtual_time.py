@@ -18,7 +18,7 @@ class StuckError(RuntimeError):
     """Everything waits for something that can never happen."""
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # which one depends on the system
+class _JumpingSelector(selectors.DefaultSelector):
     """Instead of sleeping until the next timer is due, sets the loop's time to it."""
 
     loop: VirtualLoop

@@ -36,6 +36,7 @@ from torana_server.execution.state import State, StepPhase, fold
 from torana_server.workflow import (
     Connection,
     Definition,
+    Durability,
     Plan,
     RetryPolicy,
     Step,
@@ -74,7 +75,14 @@ def definitions(draw: st.DrawFn) -> Definition:
         for index, name in enumerate(names)
     )
     timeout_s = draw(st.sampled_from([None, 50.0]))
-    return Definition(name="random", steps=steps, connections=tuple(connections), timeout_s=timeout_s)
+    return Definition(
+        name="random",
+        steps=steps,
+        connections=tuple(connections),
+        timeout_s=timeout_s,
+        durability=draw(st.sampled_from(Durability)),
+        durability_steps=2,
+    )
 
 
 def plan_of(definition: Definition) -> Plan:

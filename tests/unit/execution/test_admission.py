@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,7 +160,7 @@ def test_no_limit_is_ever_passed_and_nobody_waits_for_a_place_that_is_free(happe
                 inside.append(happening)
             else:
                 waiting[name] = happening
-                admission.wait(name, happening, lambda name=name: let_in(name), has_seat=True)
+                admission.wait(name, happening, partial(let_in, name), has_seat=True)
         elif happening < len(inside):
             admission.leave(inside.pop(happening))
         assert admission.running == len(inside)

@@ -318,7 +318,7 @@ async def test_closing_the_feed_and_stopping_a_watch_end_the_waiting_at_once() -
     await asyncio.sleep(1)
     assert (first.draining, second.draining) == (True, False)
     stage.feed.close()
-    assert await waiting == [None, None, []]
+    assert list(await waiting) == [None, None, []]
     assert asyncio.get_running_loop().time() == 2
 
 

@@ -98,7 +98,7 @@ def test_values_above_the_inline_limit_are_too_large() -> None:
 def test_the_order_of_keys_and_white_space_make_no_difference() -> None:
     one = replace(GOOD, parameters=Payload('{"a":1,"b":[2]}'))
     other = replace(
-        GOOD, parameters=Payload('{ "b": [2],\n "a": 1 }'), resources=dict(reversed(GOOD.resources.items()))
+        GOOD, parameters=Payload('{ "b": [2],\n "a": 1 }'), resources=dict(reversed(list(GOOD.resources.items())))
     )
     assert request_hash(one) == request_hash(other)
 
