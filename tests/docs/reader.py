@@ -36,7 +36,8 @@ from docs.pages import Block
 from torana_server import Gateway
 from torana_server.workflow import from_yaml
 
-DEFAULT_PORT = "7233"
+PORTS = ("7233", "7280")
+"""Those that pages write; a reader has free ones in their place."""
 COMMAND_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 
@@ -57,10 +58,10 @@ class PageError(AssertionError):
 
 @dataclass(slots=True)
 class Reader:
-    """`folder` is where the reader works. `port` replaces the default one, and `env` is set for every command."""
+    """`folder` is where the reader works, `ports` what each port of a page is here, `env` is set for every command."""
 
     folder: Path
-    port: int
+    ports: dict[str, str]
     env: dict[str, str]
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     printed: str = ""
@@ -176,14 +177,17 @@ class Reader:
 
     def _here(self, text: str) -> str:
         """`$!` is the last command that goes on beside the others, as in one shell."""
-        last = str(self.running[-1].pid) if self.running else "$!"
-        return text.replace(DEFAULT_PORT, str(self.port)).replace("$!", last)
+        for written, free in self.ports.items():
+            text = text.replace(written, free)
+        return text.replace("$!", str(self.running[-1].pid)) if self.running else text
 
     def _there(self, text: str) -> str:
-        return text.replace(str(self.port), DEFAULT_PORT)
+        for written, free in self.ports.items():
+            text = text.replace(free, written)
+        return text
 
 
-def environment(port: int) -> dict[str, str]:
+def environment(port: str) -> dict[str, str]:
     """The environment of this process without what would change how Torana runs, and with its commands first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORANA_", "PG", "PYTHON"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

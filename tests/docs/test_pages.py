@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.pages import ROOT, Block, blocks, name_of, pages
-from docs.reader import PageError, Reader, environment
+from docs.reader import PORTS, PageError, Reader, environment
 
 
 @pytest.fixture(params=pages(), ids=name_of)
@@ -34,10 +35,12 @@ def servers(page: Path, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def reader_in(folder: Path) -> Reader:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    return Reader(folder, port, environment(port))
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in PORTS]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = dict(zip(PORTS, (str(probe.getsockname()[1]) for probe in probes), strict=True))
+    return Reader(folder, ports, environment(ports[PORTS[0]]))
 
 
 @pytest.fixture
