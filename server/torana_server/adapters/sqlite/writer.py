@@ -1,4 +1,8 @@
-"""The thread that writes. Everything that waits when it comes round becomes one commit."""
+"""The thread that writes. Everything that gathered while it wrote becomes one commit.
+
+Writes gather on the event loop and are handed over together, one hand-over at a time: the loop and the thread share
+one interpreter lock, so each hand-over costs both of them more than many a write.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import apsw
@@ -39,7 +43,10 @@ class Writer:
         self._ledger = ledger
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._waiting: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._gathered: list[Write] = []
+        self._handed_over: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
+        self._busy = False
+        """Whether the thread has writes that it has not finished with, or is about to get some."""
         self._stopping = False
         self._failure: UnavailableError | None = None
         self._pages = 0
@@ -56,14 +63,26 @@ class Writer:
             raise closed()
         if self._failure:
             raise self._failure
-        self._waiting.put(write)
+        self._gathered.append(write)
+        if not self._busy:
+            self._busy = True
+            # Not at once: what else this turn of the loop writes goes with it.
+            self._loop.call_soon(self._hand_over)
         return await write.done
+
+    def _hand_over(self) -> None:
+        self._busy = bool(self._gathered)
+        if self._gathered:
+            writes, self._gathered = self._gathered, []
+            self._handed_over.put(writes)
 
     async def close(self) -> None:
         """Commits what waits, then checkpoints and closes the connection."""
         if not self._stopping:
             self._stopping = True
-            self._waiting.put(None)
+            self._handed_over.put(self._gathered)
+            self._gathered = []
+            self._handed_over.put(None)
         await asyncio.shield(self._stopped)
         self._thread.join()
 
@@ -71,28 +90,13 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while group := self._next_group():
-                self._settle(group)
+            while (writes := self._handed_over.get()) is not None:
+                for group in _groups(writes):
+                    self._settle(group)
+                self._loop.call_soon_threadsafe(self._hand_over)
             self._close_connection()
         finally:
             self._loop.call_soon_threadsafe(self._stopped.set_result, None)
-
-    def _next_group(self) -> list[Write]:
-        """What waits, up to the limits, or waits for a write. Empty when it is time to stop."""
-        group: list[Write] = []
-        size = 0
-        try:
-            while len(group) < GROUP_WRITES_MAX and size < GROUP_BYTES_MAX:
-                write = self._waiting.get(block=not group)
-                if write is None:
-                    if group:
-                        self._waiting.put(None)
-                    break
-                group.append(write)
-                size += weight(write)
-        except queue.Empty:
-            pass
-        return group
 
     def _settle(self, group: Sequence[Write]) -> None:
         if self._failure:
@@ -167,3 +171,17 @@ class Writer:
         finally:
             for outcome in committed.outcomes:
                 outcome.tell()
+
+
+def _groups(writes: Sequence[Write]) -> Iterator[list[Write]]:
+    """The writes in order, in commits of bounded size."""
+    group: list[Write] = []
+    size = 0
+    for write in writes:
+        group.append(write)
+        size += weight(write)
+        if len(group) == GROUP_WRITES_MAX or size >= GROUP_BYTES_MAX:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
