@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulation.journals import UnreliableJournal
-from simulation.test_recovery import crash
 from simulation.virtual_time import simulate
 from simulation.world import CALLER, Routed, ScriptedRunner, World, check_history, work
 from torana_server.core.errors import StateError, UnavailableError
@@ -108,7 +107,7 @@ async def scenario(definition: Definition, seed: int) -> None:
                 for client in clients:
                     client.cancel()
                 await asyncio.gather(*clients, return_exceptions=True)
-                await crash(world)
+                await world.crash()
             world.journal.lose_owner()
             world.journal.lost_answers, world.journal.outages, world.journal.commit_delay_s = 0, 0, 0.0
             world = world.restarted(runner=Chance(chance))

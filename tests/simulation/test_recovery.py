@@ -28,22 +28,6 @@ from torana_server.steps import StepCall, StepEvents
 from torana_server.workflow import RetryPolicy
 
 
-async def crash(world: World) -> None:
-    """The process is gone: nothing it still had in hand happens, and its leases run out."""
-    tasks = [*world.engine._driving._tasks, world.engine._driving._claimer]
-    for executor in world.engine._driving._executors.values():
-        tasks += [attempt.task for attempt in executor._attempts._running.values()]
-    world.journal.stale = True
-    world.journal.available = False
-    gone = [task for task in tasks if task is not None]
-    for task in gone:
-        task.cancel()
-    await asyncio.gather(*gone, return_exceptions=True)
-    world.journal.stale = False
-    world.journal.available = True
-    world.journal.lose_owner()
-
-
 # Draining
 
 
@@ -173,7 +157,7 @@ async def test_a_step_that_ran_at_the_crash_runs_again_with_its_checkpoint_and_t
     await first.engine.open()
     execution = await first.start(flow("a", "b"))
     await asyncio.sleep(1)
-    await crash(first)
+    await first.crash()
     second = first.restarted()
     async with second.open():
         events = await second.watched(execution)
@@ -201,7 +185,7 @@ async def test_a_step_that_kills_its_server_again_and_again_fails_and_its_execut
     execution = await world.start(flow("a"))
     await asyncio.sleep(1)
     for _ in range(6):
-        await crash(world)
+        await world.crash()
         world = world.restarted()
         await world.engine.open()
         world.engine.go_on()
@@ -222,7 +206,7 @@ async def test_a_cancel_asked_of_a_dead_server_is_honoured_by_the_next_before_an
     await first.engine.open()
     execution = await first.start(flow("a"))
     await asyncio.sleep(1)
-    await crash(first)
+    await first.crash()
     second = first.restarted()
     await second.engine.open()
     await second.engine.cancel(CALLER, execution, "enough")
@@ -240,7 +224,7 @@ async def test_a_recovered_execution_that_waits_for_a_place_can_be_cancelled_mea
     await first.engine.open()
     executions = [await first.start(flow("a")) for _ in range(2)]
     await asyncio.sleep(1)
-    await crash(first)
+    await first.crash()
     second = first.restarted(limits=AdmissionLimits(running=1, queued=0))
     async with second.open():
         await asyncio.sleep(1)
@@ -273,7 +257,7 @@ async def test_steps_of_a_crashed_execution_may_write_no_more_events_than_are_le
     await first.engine.open()
     execution = await first.start(flow("a"))
     await asyncio.sleep(1)
-    await crash(first)
+    await first.crash()
     second = first.restarted()
     async with second.open():
         events = await second.watched(execution)

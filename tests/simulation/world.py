@@ -216,6 +216,20 @@ class World:
             await self.engine.drain(grace_s)
             await self.engine.close()
 
+    async def crash(self) -> None:
+        """The process is gone: nothing it still had in hand happens, and its leases run out."""
+        driving = self.engine._driving
+        tasks = [*driving._tasks, driving._claimer]
+        for executor in driving._executors.values():
+            tasks += [attempt.task for attempt in executor._attempts._running.values()]
+        self.journal.stale, self.journal.available = True, False
+        gone = [task for task in tasks if task is not None]
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        self.journal.stale, self.journal.available = False, True
+        self.journal.lose_owner()
+
     async def start(self, definition: Definition | str = "flow", **fields: Any) -> str:
         """Registers the definition, if it is one, and starts it; the execution's id."""
         if isinstance(definition, Definition):
