@@ -27,7 +27,6 @@ from torana_server.execution.events import Cancelled, Completed, Failed, Recover
 from torana_server.steps import StepCall, StepEvents
 from torana_server.workflow import RetryPolicy
 
-
 # Draining
 
 
