@@ -154,7 +154,7 @@ def pause_s(policy: RetryPolicy, failures: int, draw: float) -> float:
     """How long the pause after that many failures is."""
     history = started(flow(work("a", retry=replace(policy, max_attempts=1_000))))
     state = history.current
-    steps = {"a": replace(state.step("a"), failures=failures - 1)}
+    steps = {"a": state.step("a")._replace(failures=failures - 1)}
     body = on_failure(history.plan, replace(state, steps=steps), "a", error(), history.now, draw)
     assert isinstance(body, StepRetrying)
     return (body.next_attempt_time - history.now) / 1_000_000
