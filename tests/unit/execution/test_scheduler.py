@@ -153,18 +153,19 @@ POLICY = RetryPolicy(max_attempts=4, initial_interval_s=2.0, backoff=3.0, max_in
 def pause_s(policy: RetryPolicy, failures: int, draw: float) -> float:
     """How long the pause after that many failures is."""
     history = started(flow(work("a", retry=replace(policy, max_attempts=1_000))))
-    state = history.current
-    steps = {"a": state.step("a")._replace(failures=failures - 1)}
-    body = on_failure(history.plan, replace(state, steps=steps), "a", error(), history.now, draw)
+    for _ in range(failures - 1):
+        history.fail("a", error())
+        history.wait_until_due()
+    body = on_failure(history.plan, history.current, "a", error(), history.now, draw)
     assert isinstance(body, StepRetrying)
     return (body.next_attempt_time - history.now) / 1_000_000
 
 
 def test_the_pause_grows_by_the_backoff_up_to_the_maximum() -> None:
-    assert [pause_s(POLICY, failures, 0.0) for failures in (1, 2, 3, 4, 500)] == [2.0, 6.0, 10.0, 10.0, 10.0]
+    assert [pause_s(POLICY, failures, 0.0) for failures in (1, 2, 3, 4, 99)] == [2.0, 6.0, 10.0, 10.0, 10.0]
 
 
-@given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
+@given(st.integers(1, 12), st.floats(0, 1, exclude_max=True))
 def test_jitter_only_shortens_the_pause_and_by_no_more_than_its_share(failures: int, draw: float) -> None:
     longest = min(2.0 * 3.0 ** (failures - 1), 10.0)
     assert longest * 0.5 - 1e-6 <= pause_s(POLICY, failures, draw) <= longest
