@@ -24,18 +24,22 @@ from torana_server.core.errors import (
     Violation,
     WorkflowNotFoundError,
 )
+from torana_server.execution import Event, EventKind, ExecutionError
 from torana_server.gateway import Gateway
 from torana_server.request import WorkflowRequest, WorkflowResponse
-from torana_server.resources import ResourceReference, ResourceRegistry, ResourceType
+from torana_server.resources import ResourceReference, ResourceRegistry, ResourceType, TypeConfig
 from torana_server.settings import Settings
-from torana_server.steps import StepContext, StepType, get_current_context
+from torana_server.steps import StepConfig, StepContext, StepType, get_current_context
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RetryPolicy, StepTimeout, Workflow, WorkflowBuilder
 
 __all__ = [
     "ConflictError",
     "Definition",
+    "Event",
+    "EventKind",
     "EventsExpiredError",
+    "ExecutionError",
     "ExecutionNotFoundError",
     "ExhaustedError",
     "Gateway",
@@ -53,11 +57,13 @@ __all__ = [
     "SecretNotFoundError",
     "Settings",
     "StateError",
+    "StepConfig",
     "StepContext",
     "StepError",
     "StepTimeout",
     "StepType",
     "ToranaError",
+    "TypeConfig",
     "TypeNotFoundError",
     "UnavailableError",
     "VaultError",

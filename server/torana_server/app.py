@@ -33,6 +33,7 @@ from torana_server.steps import (
 from torana_server.system import System
 from torana_server.vault import (
     Keyring,
+    LocalKey,
     SecretManager,
     generated_key_file,
     harden_process,
@@ -142,6 +143,8 @@ class Application:
             raise
 
     async def _open_parts(self) -> None:
+        if not self.journal.durable:
+            logger.warning("executions and secrets are kept in memory: nothing survives this process")
         await self.engine.open()
         await self._open_vault()
         await self.resources.start()
@@ -150,7 +153,7 @@ class Application:
 
     async def _open_vault(self) -> None:
         if self.settings.journal == "memory":
-            await self.secrets.open(MemorySecretStore(), None)
+            await self.secrets.open(MemorySecretStore(), Keyring([LocalKey.random("memory-")]))
             return
         keyring = _keyring(self.settings)
         if self.settings.production:

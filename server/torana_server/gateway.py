@@ -17,8 +17,9 @@ from torana_server.core.errors import InvalidRequestError
 from torana_server.core.values import decode, encode
 from torana_server.execution import Event, ExecutionRequest, ExecutionState, StepPhase
 from torana_server.request import WorkflowRequest, WorkflowResponse
-from torana_server.resources import ResourceRegistry, binding_from
+from torana_server.resources import ResourceRegistry, ResourceType, binding_from
 from torana_server.settings import Settings
+from torana_server.steps import StepType
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
 
@@ -88,6 +89,14 @@ class Gateway:
     def register_function(self, name: str, function: Callable[..., Any], version: str = "1") -> None:
         """Makes a function available to `function` steps and, by its name, to source steps."""
         self._app.functions.register(name, function, version)
+
+    def register_step_type(self, step_type: StepType[Any]) -> None:
+        """Makes a type of step available. Raises ConflictError for a name that is taken."""
+        self._app.step_types.register(step_type)
+
+    def register_resource_type(self, resource_type: type[ResourceType[Any, Any]]) -> None:
+        """Makes a type of resource available. Raises ConflictError for a name that is taken."""
+        self._app.resources.types.register(resource_type)
 
     async def start(self) -> None:
         """Opens journal and vault and goes on with what was unfinished. Idempotent."""

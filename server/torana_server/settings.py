@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from torana_server.core.limits import KIB, MIB
 
@@ -59,7 +59,9 @@ class Settings(BaseSettings):
     lag_warning_ms: float = Field(
         100.0, ge=10, le=10_000, description="Event-loop lag above which the step that caused it is named."
     )
-    template_env: tuple[str, ...] = Field((), description="Environment variables that `${env.NAME}` may read.")
+    template_env: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Environment variables that `${env.NAME}` may read."
+    )
 
     vault_keys: SecretStr | None = Field(
         None, description="Keyring of the vault: `id:base64[,id:base64]`, primary first."
@@ -79,6 +81,12 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: for people on a terminal, JSON elsewhere."
     )
+
+    @field_validator("template_env", mode="before")
+    @classmethod
+    def _names(cls, names: object) -> object:
+        """`HOME,LANG` is how a variable of the environment says it."""
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
     @field_validator("address")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torana_server.core.errors import ExhaustedError
 
@@ -19,8 +20,7 @@ class AdmissionLimits:
     queued: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What an execution counts against."""
 
     tenant: str

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torana_server.core.errors import Reason, StepError
 from torana_server.core.limits import INLINE_VALUE_BYTES_MAX
@@ -36,8 +36,7 @@ class Attempt:
     grace: asyncio.TimerHandle | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended: with a result or an error."""
 
     attempt: Attempt

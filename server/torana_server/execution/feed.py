@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
 from torana_server.execution.events import TERMINAL_KINDS, EventKind
@@ -49,8 +50,7 @@ class EventFilter:
 ALL_EVENTS = EventFilter()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """The events in (after_sequence, through_sequence] that pass the filter. `terminal`: the last event is in it."""
 
     events: tuple[StoredEvent, ...]

@@ -64,8 +64,7 @@ class Summary:
     """The first event that can still be read; latest_sequence + 1 when retention removed them all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """A change of the summary that an append brings about. None leaves the field as it is."""
 
     state: ExecutionState
@@ -77,8 +76,7 @@ FIRST_FENCE = 1
 """Of every new execution. An owner that never heard of its `create` knows it all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """The outcome of `create`: the summary, and whether this call created it. `fence` is FIRST_FENCE, or 0 if it did
     not."""
 
@@ -87,8 +85,7 @@ class Created:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     summary: Summary
     fence: int
 
@@ -99,8 +96,7 @@ class CancelRequest:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What one append made durable. `events` is empty when another process wrote them: read the journal."""
 
     execution: str
@@ -111,8 +107,7 @@ class Commit:
     events: tuple[StoredEvent, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PositionedEvent:
+class PositionedEvent(NamedTuple):
     position: int
     execution: str
     event: StoredEvent

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -48,8 +47,7 @@ class StopReason(enum.Enum):
     ENDING = "ending"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """`facts` come first: journal and fold them, then decide again. `stop` names running steps whose attempts must
     end, and why. `wake_at` is when time alone may change the decision."""
 

@@ -6,6 +6,7 @@ import enum
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from torana_server.core.clock import Micros
 from torana_server.core.values import Payload
@@ -51,8 +52,7 @@ ACTIVE = frozenset({StepPhase.RUNNING, StepPhase.WAITING, StepPhase.INTERRUPTED}
 SETTLED = frozenset({StepPhase.COMPLETED, StepPhase.FAILED, StepPhase.SKIPPED, StepPhase.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
+class StepState(NamedTuple):
     phase: StepPhase = StepPhase.PENDING
     attempt: int = 0
     failures: int = 0
@@ -159,7 +159,7 @@ def _execution_recovered(state: State, event: Event) -> None:
         step = state.steps[name]
         if step.phase is StepPhase.RUNNING:
             interruptions = step.interruptions + 1
-            state.steps[name] = replace(step, phase=StepPhase.INTERRUPTED, interruptions=interruptions)
+            state.steps[name] = step._replace(phase=StepPhase.INTERRUPTED, interruptions=interruptions)
 
 
 def _execution_cancelling(state: State, event: Event) -> None:
@@ -229,8 +229,7 @@ def _started(step: StepState, event: Event) -> StepState:
 def _retrying(step: StepState, event: Event) -> StepState:
     body = event.body
     assert isinstance(body, StepRetrying)
-    return replace(
-        step,
+    return step._replace(
         phase=StepPhase.WAITING,
         failures=step.failures + 1,
         error=body.error,
@@ -258,8 +257,7 @@ def _completed(step: StepState, event: Event) -> StepState:
 def _failed(step: StepState, event: Event) -> StepState:
     body = event.body
     assert isinstance(body, StepFailed)
-    return replace(
-        step,
+    return step._replace(
         phase=StepPhase.FAILED,
         failures=step.failures + 1,
         end=event.time,
@@ -269,17 +267,17 @@ def _failed(step: StepState, event: Event) -> StepState:
 
 
 def _skipped(step: StepState, event: Event) -> StepState:
-    return replace(step, phase=StepPhase.SKIPPED, end=event.time)
+    return step._replace(phase=StepPhase.SKIPPED, end=event.time)
 
 
 def _cancelled(step: StepState, event: Event) -> StepState:
-    return replace(step, phase=StepPhase.CANCELLED, end=event.time)
+    return step._replace(phase=StepPhase.CANCELLED, end=event.time)
 
 
 def _checkpointed(step: StepState, event: Event) -> StepState:
     body = event.body
     assert isinstance(body, StepCheckpointed)
-    return replace(step, checkpoint=body.value)
+    return step._replace(checkpoint=body.value)
 
 
 _FOLDS: dict[type, Callable[[State, Event], None]] = {

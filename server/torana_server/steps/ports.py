@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torana_server.access import Principal
 from torana_server.core.clock import Micros
@@ -13,7 +13,7 @@ from torana_server.resources import Binding
 from torana_server.workflow import Step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepCall:
     """One attempt of one step, complete: nothing in it is shared with another attempt.
 
@@ -36,8 +36,7 @@ class StepCall:
     """The last checkpoint of an earlier attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """`route` is the route a switch took."""
 
     output: Payload

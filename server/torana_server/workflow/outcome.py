@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torana_server.core.values import Payload, encode
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A settled step: `output` of one that completed, `error` of one that failed for good with an error route.
 
     Both are None for a step that was skipped or cancelled. `route` is the one a switch took.
