@@ -192,22 +192,50 @@ async def test_a_quiet_stream_gets_heartbeats_that_carry_its_cursor(server: Serv
         assert frame.end.reason == END.REASON_EXECUTION_FINISHED
 
 
+async def follow_async(proxy: Proxy, parameters: dict[str, Any]) -> list[torana.Event]:
+    async with torana.Client(proxy.address, heartbeat_s=HEARTBEAT_S, reconnect=HASTY) as client:
+        return await read(client.execute("waits", parameters))
+
+
+async def follow_blocking(proxy: Proxy, parameters: dict[str, Any]) -> list[torana.Event]:
+    def follow() -> list[torana.Event]:
+        with torana.BlockingClient(proxy.address, heartbeat_s=HEARTBEAT_S, reconnect=HASTY) as client:
+            return list(client.execute("waits", parameters))
+
+    return await asyncio.to_thread(follow)
+
+
 @pytest.mark.slow
-async def test_a_client_leaves_a_connection_that_fell_silent(
-    server: ServerProcess, client: torana.Client, doors: Gates
+@pytest.mark.parametrize("follow", [follow_async, follow_blocking])
+async def test_a_client_leaves_a_connection_that_fell_silent_within_three_heartbeats(
+    server: ServerProcess, client: torana.Client, doors: Gates, follow: Callable[[Proxy, dict[str, Any]], Any]
+) -> None:
+    gate = follow.__name__
+    async with proxy_to(server.port) as proxy:
+        following = asyncio.create_task(follow(proxy, {"gates": doors.port, "gate": gate}))
+        await doors.arrived(gate)
+        proxy.fall_silent()
+        doors.open(gate)
+        seen = await asyncio.wait_for(following, 10 * HEARTBEAT_S)
+    assert_whole(seen)
+    assert told(seen) == told(await journal_of(client, seen[0].execution))
+
+
+async def test_a_call_on_a_connection_that_is_left_is_unavailable_and_the_next_one_works(
+    server: ServerProcess, doors: Gates
 ) -> None:
     async with (
         proxy_to(server.port) as proxy,
-        torana.Client(proxy.address, heartbeat_s=HEARTBEAT_S, reconnect=HASTY) as quiet,
+        torana.Client(proxy.address, heartbeat_s=HEARTBEAT_S, reconnect=HASTY) as client,
     ):
-        stream = quiet.execute("waits", {"gates": doors.port, "gate": "silent"})
-        seen = [await anext(stream)]
-        await doors.arrived("silent")
+        following = asyncio.create_task(read(client.execute("waits", {"gates": doors.port, "gate": "calls"})))
+        await doors.arrived("calls")
         proxy.fall_silent()
-        doors.open("silent")
-        seen += await read(stream)
-    assert_whole(seen)
-    assert told(seen) == told(await journal_of(client, seen[0].execution))
+        with pytest.raises(torana.errors.UnavailableError):
+            await client.get_info()
+        assert (await client.get_info()).durable
+        doors.open("calls")
+        assert_whole(await following)
 
 
 async def test_execute_with_a_known_key_attaches_and_streams_from_the_beginning(
@@ -314,7 +342,7 @@ async def test_a_draining_server_says_so_lets_steps_finish_and_its_clients_go_on
             seen = [await anext(followed)]
             await doors.arrived("drained")
             stub = execution_service_pb2_grpc.ExecutionServiceStub(channel)
-            raw = stub.WatchExecution(pb.WatchExecutionRequest(execution=seen[0].execution))
+            raw: Any = stub.WatchExecution(pb.WatchExecutionRequest(execution=seen[0].execution))
             opened = (await raw.read()).frame.opened
             server.terminate()
             await health_until(channel, serving.NOT_SERVING)

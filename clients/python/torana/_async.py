@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import grpc.aio
 
 from torana import _calls, _references
-from torana._async_stream import ExecutionFeed, ExecutionStream
+from torana._async_stream import ExecutionFeed, ExecutionStream, Leave
 from torana._calls import Call, Pager
 from torana._connection import Endpoint, TlsConfig, endpoint, headers
 from torana._follow import ExecutionFollower, FeedFollower, StreamCall
 from torana._requests import RequestOptions, workflow_request
 from torana._result import result_of
-from torana._resume import Backoff, ReconnectPolicy
+from torana._resume import Backoff, Cut, ReconnectPolicy
 from torana._status import error_from_call
 from torana._types import (
     Execution,
@@ -285,10 +286,17 @@ class Client:
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
         try:
             response = await method(call.request, timeout=self._timeout_s, metadata=self._headers)
         except grpc.aio.AioRpcError as failure:
             raise error_from_call(failure) from failure
+        except asyncio.CancelledError:
+            # Also what the call ends with when its connection is left; our own task was then not asked to stop.
+            if self._is_closed or task is None or task.cancelling() > cancels:
+                raise
+            raise Cut.RESET.error from None
         return call.read(response)
 
     async def _pages(self, page_at: Pager[Answer]) -> AsyncIterator[Answer]:
@@ -300,13 +308,20 @@ class Client:
                 return
             page = await self._ask(page_at(page.next_page_token))
 
-    def _open_stream(self, call: StreamCall) -> grpc.aio.UnaryStreamCall[Any, Any]:
-        method = self._connected().unary_stream(
+    def _open_stream(self, call: StreamCall) -> tuple[grpc.aio.UnaryStreamCall[Any, Any], Leave]:
+        channel = self._connected()
+        method = channel.unary_stream(
             call.method,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
-        return method(call.request, metadata=self._headers)
+        return method(call.request, metadata=self._headers), partial(self._leave, channel)
+
+    async def _leave(self, channel: grpc.aio.Channel) -> None:
+        """Streams of this connection go on over a new one; other calls on it end as UnavailableError."""
+        if channel is self._channel:
+            self._channel = None
+            await channel.close()
 
     async def _fetch_result(self, execution_id: str) -> ExecutionResult:
         return result_of(await self.get_execution(execution_id))

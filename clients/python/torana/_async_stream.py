@@ -18,7 +18,9 @@ from torana._types import Event, ExecutionResult
 from torana.errors import ToranaError
 
 Followed = TypeVar("Followed", bound=Follower)
-OpenCall = Callable[[StreamCall], "grpc.aio.UnaryStreamCall[Any, Any]"]
+Leave = Callable[[], Awaitable[None]]
+OpenCall = Callable[[StreamCall], tuple["grpc.aio.UnaryStreamCall[Any, Any]", Leave]]
+"""Opens a call; the second of what it gives leaves the call's connection, so that later calls take a new one."""
 
 
 class EventStream(Generic[Followed]):
@@ -35,6 +37,8 @@ class EventStream(Generic[Followed]):
         self._open_call = open_call
         self._call: grpc.aio.UnaryStreamCall[Any, Any] | None = None
         self._messages: AsyncIterator[Any] | None = None
+        self._leave: Leave | None = None
+        self._is_silent = False
         self._events: deque[Event] = deque()
         self._is_closed = False
 
@@ -89,6 +93,9 @@ class EventStream(Generic[Followed]):
         except ToranaError:
             await self.aclose()
             raise
+        if self._is_silent and self._leave is not None:
+            await self._leave()  # a connection that only seems open would carry the next call nowhere, too
+        self._is_silent = False
         await asyncio.sleep(pause_s)
 
     async def _receive(self) -> Any:
@@ -96,7 +103,7 @@ class EventStream(Generic[Followed]):
         now = time.monotonic()
         if self._messages is None:
             self._loop = asyncio.get_running_loop()
-            self._call = self._open_call(self._follower.attempt(now))
+            self._call, self._leave = self._open_call(self._follower.attempt(now))
             self._messages = aiter(self._call)
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
@@ -104,6 +111,7 @@ class EventStream(Generic[Followed]):
             async with asyncio.timeout(self._follower.read_timeout_s(now)):
                 return await anext(self._messages)
         except TimeoutError:
+            self._is_silent = True
             raise Cut.SILENT.error from None
         except StopAsyncIteration:
             raise Cut.NO_END.error from None

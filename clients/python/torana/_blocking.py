@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
 from torana import _calls, _references
-from torana._blocking_stream import BlockingExecutionFeed, BlockingExecutionStream
+from torana._blocking_stream import BlockingExecutionFeed, BlockingExecutionStream, Leave
 from torana._calls import Call, Pager
 from torana._connection import Endpoint, TlsConfig, endpoint, headers
 from torana._follow import ExecutionFollower, FeedFollower, StreamCall
@@ -69,6 +71,9 @@ class BlockingClient:
         self._heartbeat_s = heartbeat_s
         self._reconnect = reconnect or ReconnectPolicy()
         self._channel = _open_channel(self._endpoint)
+        self._left: grpc.Channel | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +85,11 @@ class BlockingClient:
 
     def close(self) -> None:
         """Ends every call and stream of this client. Closing twice is fine."""
-        self._channel.close()
+        with self._lock:
+            self._is_closed = True
+            for channel in (self._channel, self._left):
+                if channel is not None:
+                    channel.close()
 
     # streams
 
@@ -292,13 +301,24 @@ class BlockingClient:
                 return
             page = self._ask(page_at(page.next_page_token))
 
-    def _open_stream(self, call: StreamCall) -> Any:
-        method: Any = self._channel.unary_stream(
+    def _open_stream(self, call: StreamCall) -> tuple[Any, Leave]:
+        channel = self._channel
+        method: Any = channel.unary_stream(
             call.method,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
-        return method(call.request, metadata=self._headers)
+        return method(call.request, metadata=self._headers), partial(self._leave, channel)
+
+    def _leave(self, channel: grpc.Channel) -> None:
+        """Later calls take a new connection. This one is closed with the next that is left: until then another thread
+        may be about to call on it."""
+        with self._lock:
+            if channel is self._channel and not self._is_closed:
+                self._channel = _open_channel(self._endpoint)
+                previous, self._left = self._left, channel
+                if previous is not None:
+                    previous.close()
 
     def _fetch_result(self, execution_id: str) -> ExecutionResult:
         return result_of(self.get_execution(execution_id))

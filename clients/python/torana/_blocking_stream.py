@@ -19,7 +19,9 @@ from torana._watchdog import Watchdog
 from torana.errors import ToranaError
 
 Followed = TypeVar("Followed", bound=Follower)
-OpenCall = Callable[[StreamCall], Any]
+Leave = Callable[[], None]
+OpenCall = Callable[[StreamCall], tuple[Any, Leave]]
+"""Opens a call; the second of what it gives leaves the call's connection, so that later calls take a new one."""
 
 
 class BlockingEventStream(Generic[Followed]):
@@ -33,6 +35,8 @@ class BlockingEventStream(Generic[Followed]):
         self._follower = follower
         self._open_call = open_call
         self._call: Any = None
+        self._leave: Leave | None = None
+        self._is_silent = False
         self._watchdog = Watchdog()
         self._events: deque[Event] = deque()
         self._closed = threading.Event()
@@ -88,13 +92,16 @@ class BlockingEventStream(Generic[Followed]):
         except ToranaError:
             self.close()
             raise
+        if self._is_silent and self._leave is not None:
+            self._leave()  # a connection that only seems open would carry the next call nowhere, too
+        self._is_silent = False
         self._closed.wait(pause_s)
 
     def _receive(self) -> Any:
         """The next message. Raises a ToranaError for every way to lose the stream."""
         now = time.monotonic()
         if self._call is None:
-            self._call = self._open_call(self._follower.attempt(now))
+            self._call, self._leave = self._open_call(self._follower.attempt(now))
         call = self._call
         with self._watchdog.limit(self._follower.read_timeout_s(now), call.cancel) as is_overdue:
             try:
@@ -102,7 +109,8 @@ class BlockingEventStream(Generic[Followed]):
             except StopIteration:
                 raise Cut.NO_END.error from None
             except grpc.RpcError as failure:
-                raise Cut.SILENT.error if is_overdue() else error_from_call(failure) from failure
+                self._is_silent = is_overdue()
+                raise Cut.SILENT.error if self._is_silent else error_from_call(failure) from failure
 
     def _cancel_call(self) -> None:
         call, self._call = self._call, None

@@ -59,6 +59,7 @@ class Endpoint:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.use_local_subchannel_pool", 1),  # or a new channel would take over the connection of the one left
             ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
             ("grpc.max_send_message_length", SEND_BYTES_MAX),
         ]
