@@ -52,7 +52,7 @@ def errors_reported() -> Iterator[None]:
     except torana.ToranaError as error:
         _end(_told(error), _code(error))
     except ServerError as error:
-        _end(str(error), Exit.USAGE if isinstance(error, RefusedError) else Exit.FAILED)
+        _end(_refused(error), Exit.USAGE if isinstance(error, RefusedError) else Exit.FAILED)
     except BrokenPipeError:
         # The reader has gone, as with `| head`. Standard output then points nowhere, so that closing it is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +74,12 @@ def _code(error: torana.ToranaError) -> Exit:
             return Exit.FAILED
         case _:
             return Exit.USAGE
+
+
+def _refused(error: ServerError) -> str:
+    """Without the violations that the message itself tells already."""
+    told = [str(violation) for violation in error.violations if violation.message not in error.message]
+    return "\n".join([error.message, *told])
 
 
 def _told(error: torana.ToranaError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ def serve(
 
     Every setting is also a variable (TORANA_ADDRESS, TORANA_DATA_DIR …); options win over variables.
 
-    Exit codes: 0 stopped as asked, 1 could not start or go on, 2 wrong settings or workflows, 130 stopped at once.
+    Exit codes: 0 stopped as asked, 1 could not start or go on, 2 unusable settings or workflows, 130 stopped at once.
     """
     given = {
         "address": address,
@@ -106,11 +107,16 @@ def register_folder(gateway: Gateway, folder: Path | None) -> None:
 
 def _serve(gateway: Gateway) -> None:
     try:
-        uvloop.run(gateway.serve_until_stopped(started=lambda port: _greet(gateway, port)))
+        uvloop.run(gateway.serve_until_stopped(started=lambda port: _greet_soon(gateway, port)))
     except OSError as error:
         output.report(f"the server cannot start: {error.strerror or error}")
         raise typer.Exit(Exit.FAILED) from None
     output.note("stopped")
+
+
+def _greet_soon(gateway: Gateway, port: int) -> None:
+    """When the server has also begun to listen for signals: who reads the greeting may send one at once."""
+    asyncio.get_running_loop().call_soon(_greet, gateway, port)
 
 
 def _greet(gateway: Gateway, port: int) -> None:
