@@ -230,7 +230,7 @@ class Executor:
         stored: list[StoredEvent] = []
         now = self._now()
         # A beginning looks at every step; later turns only at what the settled ones lead to.
-        everything = any(isinstance(fact.body, Started | Recovered) for fact in facts)
+        everything = any(isinstance(fact.body, (Started, Recovered)) for fact in facts)
         while True:
             if facts:
                 for fact in facts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from torana_server.adapters.journal_rules import check_append, not_owned
 from torana_server.adapters.sqlite.queries import STATE_NUMBERS, Row, execution_row
@@ -16,8 +17,7 @@ Key = tuple[str, str, str]
 """Tenant, workflow, idempotency key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(NamedTuple):
     """What must be known about an execution of this server to judge an append."""
 
     key: int
@@ -35,8 +35,7 @@ class Rows:
     events: list[Row] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """The last ones in use."""
 
     key: int

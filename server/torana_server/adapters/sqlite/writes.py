@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torana_server.execution.ports import (
     CancelRequest,
@@ -19,15 +18,13 @@ from torana_server.execution.ports import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(NamedTuple):
     done: asyncio.Future[Created]
     summary: Summary
     events: Sequence[StoredEvent]
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     done: asyncio.Future[None]
     execution: str
     expected_sequence: int
@@ -36,29 +33,25 @@ class Append:
     transition: Transition | None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     done: asyncio.Future[None]
     execution: str
     command: CancelRequest
 
 
-@dataclass(frozen=True, slots=True)
-class TakeOver:
+class TakeOver(NamedTuple):
     done: asyncio.Future[list[Claim]]
     limit: int
     capabilities: Capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     done: asyncio.Future[None]
     execution: str
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class PutDefinition:
+class PutDefinition(NamedTuple):
     done: asyncio.Future[None]
     definition: StoredDefinition
 
@@ -66,8 +59,7 @@ class PutDefinition:
 Write = Create | Append | Request | TakeOver | Release | PutDefinition
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What to tell a future: a value, or an error."""
 
     done: asyncio.Future[Any]

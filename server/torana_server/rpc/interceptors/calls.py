@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import re
 import time
@@ -37,6 +38,8 @@ from torana_server.rpc.status import (
 
 logger = logging.getLogger("torana.rpc")
 
+_PROCESS: Final = new_id()[-12:]
+_COUNTER: Final = itertools.count(1)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -171,7 +174,7 @@ def _request_id(metadata: Any) -> str:
     for key, value in metadata:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return new_id()
+    return f"{_PROCESS}-{next(_COUNTER):x}"
 
 
 def _read(deserialize: Callable[[bytes], Any] | None, data: bytes) -> Any:
