@@ -320,8 +320,8 @@ class Watch:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self.draining:
-            await self._hold_back(loop)
             seen = self._tail.wakeup.count
+            await self._hold_back(loop)
             events = await self._events()
             if events:
                 batch = self._batch(events)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from simulation.journals import UnreliableJournal
 from simulation.virtual_time import simulate, simulated
+from torana_server.adapters.memory.journal import MemoryJournal
 from torana_server.core.clock import Micros
 from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
 from torana_server.execution.events import TERMINAL_KINDS, EventKind
@@ -356,3 +357,17 @@ def test_every_watcher_sees_the_same_gapless_order_however_often_it_comes_back(d
         assert stage.feed.tail_bytes() == 0
 
     simulate(scenario())
+
+
+async def test_a_watch_that_holds_back_ends_when_the_feed_closes() -> None:
+    feed = Feed(MemoryJournal())
+    watch = feed.watch("e", 0, ALL_EVENTS, through=0, ended=False, on_close=lambda: None)
+    event = StoredEvent(1, EventKind.EXECUTION_ACCEPTED, "", b"x")
+    feed.committed([Commit("e", "t", 1, 1, (event,))])
+    watch._unsure = False  # what the journal would say is not what this is about
+    assert await watch.next(60) is not None
+    waiting = asyncio.create_task(watch.next(60))
+    await asyncio.sleep(0)
+    feed.close()
+    watch.stop()
+    assert await asyncio.wait_for(waiting, 1) is None

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from torana_server.core.clock import Micros
 from torana_server.core.errors import InvalidRequestError, Reason
 from torana_server.execution.filters import (

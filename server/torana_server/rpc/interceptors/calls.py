@@ -85,13 +85,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, answer: Answer, request: Any, context: Context) -> Any:
         started = time.perf_counter()
         metadata = context.invocation_metadata() or ()
-        call = Call(method, _request_id(metadata), context.peer())
+        request_id, wanted = _request_id(metadata)
+        call = Call(method, request_id, context.peer())
         calls.enter(call)
         self._tally.begin(call)
         code, reason = grpc.StatusCode.CANCELLED, ""
         try:
             call.principal = await self._authenticator.authenticate(method, metadata, call.peer)
-            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+            if wanted:
+                context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             response = await answer(request, context, call)
             code = grpc.StatusCode.OK
         except grpc.aio.AbortError:
@@ -169,12 +171,13 @@ async def _refuse(call: Call, error: Exception, context: Context) -> None:
     await context.abort(code_of(error), status.message, trailers(status, call.request_id))
 
 
-def _request_id(metadata: Any) -> str:
-    """The caller's own id of this call if it can stand in a log line, else a new one."""
-    for key, value in metadata:
-        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return f"{_PROCESS}-{next(_COUNTER):x}"
+def _request_id(metadata: Any) -> tuple[str, bool]:
+    """The caller's own id of this call if it can stand in a log line, else a new one; and whether the caller named
+    one, and so wants to hear it back from a call that succeeds too."""
+    named = next((value for key, value in metadata if key == REQUEST_ID_KEY), None)
+    if isinstance(named, str) and _REQUEST_ID.fullmatch(named):
+        return named, True
+    return f"{_PROCESS}-{next(_COUNTER):x}", named is not None
 
 
 def _read(deserialize: Callable[[bytes], Any] | None, data: bytes) -> Any:
