@@ -27,6 +27,7 @@ async def follow(stream: torana.ExecutionStream, display: Display, followed: Fol
             async for event in stream:
                 display.show(event)
                 followed.execution_id, followed.last_sequence = stream.execution_id, stream.last_sequence
+                await asyncio.sleep(0)  # between the events of a batch Ctrl-C gets its turn
         result = await stream.result()
     display.end(result)
     return exit_of(result.status)

@@ -25,7 +25,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Resets every open connection; new ones are welcome at once."""
-        for caller in list(self._callers):
+        for caller in [one for one in self._callers if not one.transport.is_closing()]:
             connection: socket.socket = caller.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             caller.transport.abort()

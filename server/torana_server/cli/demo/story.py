@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -83,6 +84,7 @@ async def _watch(stream: torana.ExecutionStream, proxy: Proxy, display: Display,
             connections = proxy.accepted
             proxy.cut()
             display.note(f"the connection was cut at event {CUT_AFTER}")
+        await asyncio.sleep(0)  # between the events of a batch the proxy and Ctrl-C get their turn
 
 
 def cache_lines(valkey: Backend) -> Iterable[str]:
