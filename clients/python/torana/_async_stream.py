@@ -106,7 +106,6 @@ class EventStream(Generic[Followed]):
             self._call, self._leave = self._open_call(self._follower.attempt(now))
             self._messages = aiter(self._call)
         task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._follower.read_timeout_s(now)):
                 return await anext(self._messages)
@@ -119,7 +118,7 @@ class EventStream(Generic[Followed]):
             raise error_from_call(failure) from failure
         except asyncio.CancelledError:
             # gRPC raises this too when the other side cancelled the call; our own task was then not asked to stop.
-            if task is None or task.cancelling() > cancels:
+            if task is None or task.cancelling():
                 raise
             raise Cut.RESET.error from None
 

@@ -376,6 +376,23 @@ async def test_a_callers_timeout_is_not_taken_for_a_lost_stream(server: Scripted
     assert len(server.opened) == 1
 
 
+async def test_a_cancel_between_two_events_of_a_batch_ends_the_stream(server: ScriptedServer) -> None:
+    server.streams = [[opened(), batch(event(1), event(2)), Stall()]]
+
+    async def follow() -> None:
+        async with torana.Client(server.address) as client, client.watch("e-1") as stream:
+            async for _ in stream:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await following
+    assert len(server.opened) == 1
+
+
 async def test_a_dropped_stream_cancels_its_call(server: ScriptedServer) -> None:
     server.streams = [[opened(), batch(event(1)), Stall()]]
     async with torana.Client(server.address) as client:
