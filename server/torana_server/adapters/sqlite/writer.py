@@ -25,6 +25,10 @@ from torana_server.execution.ports import JournalListener
 
 GROUP_WRITES_MAX: Final = 256
 GROUP_BYTES_MAX: Final = 8 * MIB
+GATHER_S: Final = 0.003
+"""How long writes gather when many come at once. A lone writer never waits."""
+BUSY_WRITES: Final = 3
+"""The last group had at least so many: many come at once."""
 CHECKPOINT_PAGES: Final = 1_000
 """Pages of 4 KiB written to the WAL between checkpoints."""
 
@@ -47,6 +51,7 @@ class Writer:
         self._handed_over: queue.SimpleQueue[list[Write] | None] = queue.SimpleQueue()
         self._busy = False
         """Whether the thread has writes that it has not finished with, or is about to get some."""
+        self._last_writes = 0
         self._stopping = False
         self._failure: UnavailableError | None = None
         self._pages = 0
@@ -67,14 +72,23 @@ class Writer:
         if not self._busy:
             self._busy = True
             # Not at once: what else this turn of the loop writes goes with it.
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._next)
         return await write.done
 
-    def _hand_over(self) -> None:
+    def _next(self) -> None:
+        """The thread has nothing to do: gives it what gathered, after a little while if there is likely more to come."""
         self._busy = bool(self._gathered)
-        if self._gathered:
-            writes, self._gathered = self._gathered, []
-            self._handed_over.put(writes)
+        if not self._busy:
+            return
+        if self._last_writes >= BUSY_WRITES:
+            self._loop.call_later(GATHER_S, self._hand_over)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        writes, self._gathered = self._gathered, []
+        self._last_writes = len(writes)
+        self._handed_over.put(writes)
 
     async def close(self) -> None:
         """Commits what waits, then checkpoints and closes the connection."""
@@ -93,7 +107,7 @@ class Writer:
             while (writes := self._handed_over.get()) is not None:
                 for group in _groups(writes):
                     self._settle(group)
-                self._loop.call_soon_threadsafe(self._hand_over)
+                self._loop.call_soon_threadsafe(self._next)
             self._close_connection()
         finally:
             self._loop.call_soon_threadsafe(self._stopped.set_result, None)
