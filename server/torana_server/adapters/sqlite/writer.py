@@ -70,13 +70,11 @@ class Writer:
             raise self._failure
         self._gathered.append(write)
         if not self._busy:
-            self._busy = True
-            # Not at once: what else this turn of the loop writes goes with it.
-            self._loop.call_soon(self._next)
+            self._next()
         return await write.done
 
     def _next(self) -> None:
-        """The thread has nothing to do: gives it what gathered, after a little while if there is likely more to come."""
+        """The thread has nothing to do: gives it what gathered, after a while if there is likely more to come."""
         self._busy = bool(self._gathered)
         if not self._busy:
             return
