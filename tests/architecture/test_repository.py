@@ -15,7 +15,7 @@ from architecture.sources import CLIENT, ROOT, tracked_files
 
 # Written so that this file does not match itself.
 REGISTRIES = ("pypi[.]org", "pythonhosted[.]org", "registry[.]npmjs[.]org", "proxy[.]golang[.]org", "repo1?[.]maven")
-REGISTRY_OPTIONS = ("--(extra-)?index-url", "--find-links", r"^\s*(extra-)?index-url\s*=")
+REGISTRY_OPTIONS = ("--(extra-)?index[-]url", "--find[-]links", r"^\s*(extra-)?index[-]url\s*=")
 MACHINE_PATHS = ("/(home|Users)/[a-z0-9_.-]+/", "/(root|work)/[a-z.]+")
 
 LOCAL = {"torana", "torana-server"}
