@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,14 +51,35 @@ def torana_server(folder: Path) -> Iterator[ServerProcess]:
     log = folder / "log"
     command = [sys.executable, "-m", "torana_server.cli", "serve", "--address", "127.0.0.1:0"]
     command += ["--data-dir", str(folder / "data"), "--workflows", str(WORKFLOWS), "--log-format", "json"]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
-        )
+    process = None
     try:
+        with log.open("w") as stderr, _interrupts_held() as held:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
+        if held:
+            raise KeyboardInterrupt
         yield ServerProcess(process, log)
     finally:
-        _stop(process)
+        if process is not None:
+            _stop(process)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """An interrupt between the start of a process and its name here would leave the process behind. It is kept in the
+    list instead, for the caller to raise."""
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
