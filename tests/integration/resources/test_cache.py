@@ -39,7 +39,9 @@ async def test_a_step_uses_the_client_as_the_guides_do(resources: Resources, val
     await cache.setex("user:1", 3600, "ada")
     assert await cache.get("user:1") == "ada"
     async with cache.pipeline() as pipeline:
-        await pipeline.lpush("log", "a", "b").ltrim("log", 0, 0).execute()
+        pipeline.lpush("log", "a", "b")
+        pipeline.ltrim("log", 0, 0)
+        await pipeline.execute()
     assert await cache.lrange("log", 0, -1) == ["b"]
     await leases.release()
 

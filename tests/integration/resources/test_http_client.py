@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from torana_server.core.errors import ResourceError
 from torana_server.resources import ResourceReference, Resources, ResourceState
@@ -34,13 +34,13 @@ def application(elsewhere: str = "") -> web.Application:
 
 
 @pytest.fixture
-async def elsewhere() -> AsyncIterator[TestServer]:
+async def elsewhere() -> AsyncIterator[BaseTestServer]:
     async with TestServer(application()) as server:
         yield server
 
 
 @pytest.fixture
-async def api(elsewhere: TestServer) -> AsyncIterator[TestServer]:
+async def api(elsewhere: BaseTestServer) -> AsyncIterator[BaseTestServer]:
     async with TestServer(application(str(elsewhere.make_url("")).rstrip("/"))) as server:
         yield server
 
@@ -59,7 +59,7 @@ async def resources(world: World) -> AsyncIterator[Resources]:
     await resources.close()
 
 
-def address(server: TestServer, path: str = "") -> str:
+def address(server: BaseTestServer, path: str = "") -> str:
     return f"http://127.0.0.1:{server.port}{path}"
 
 
@@ -68,7 +68,7 @@ async def client(resources: Resources, config: dict[str, object], credentials_re
     return await attempt(resources, {"api": reference}).get("api")
 
 
-async def test_both_ways_of_asking_work_and_paths_go_below_the_base(resources: Resources, api: TestServer) -> None:
+async def test_both_ways_of_asking_work_and_paths_go_below_the_base(resources: Resources, api: BaseTestServer) -> None:
     http = await client(resources, {"base_url": address(api, "/v1"), "headers": {"User-Agent": "gateway/1"}})
     response = await http.get("/orders?limit=100")
     answer = await response.json()
@@ -78,14 +78,14 @@ async def test_both_ways_of_asking_work_and_paths_go_below_the_base(resources: R
         assert (await response.json())["method"] == "POST"
 
 
-async def test_credentials_go_to_the_base_urls_host(resources: Resources, api: TestServer) -> None:
+async def test_credentials_go_to_the_base_urls_host(resources: Resources, api: BaseTestServer) -> None:
     http = await client(resources, {"base_url": address(api)})
     answer = await (await http.get("/x")).json()
     assert answer["headers"]["Authorization"] == f"Bearer {TOKEN}"
 
 
 async def test_credentials_go_to_no_other_host_asked_for_directly(
-    resources: Resources, api: TestServer, elsewhere: TestServer
+    resources: Resources, api: BaseTestServer, elsewhere: BaseTestServer
 ) -> None:
     http = await client(resources, {"base_url": address(api)})
     answer = await (await http.get(address(elsewhere, "/x"))).json()
@@ -93,7 +93,7 @@ async def test_credentials_go_to_no_other_host_asked_for_directly(
 
 
 async def test_credentials_do_not_follow_a_redirect_to_another_host(
-    world: World, resources: Resources, api: TestServer
+    world: World, resources: Resources, api: BaseTestServer
 ) -> None:
     world.secrets.put(ALICE, "login", {"api_key": TOKEN, "header": "X-Api-Key", "headers": {"X-Team": TOKEN}})
     http = await client(resources, {"base_url": address(api)})
@@ -103,14 +103,14 @@ async def test_credentials_do_not_follow_a_redirect_to_another_host(
 
 
 async def test_without_a_base_url_credentials_go_to_the_allowed_hosts_only(
-    resources: Resources, api: TestServer, elsewhere: TestServer
+    resources: Resources, api: BaseTestServer, elsewhere: BaseTestServer
 ) -> None:
     http = await client(resources, {"allowed_hosts": [f"127.0.0.1:{api.port}"]})
     assert (await (await http.get(address(api, "/x"))).json())["headers"]["Authorization"] == f"Bearer {TOKEN}"
     assert TOKEN not in str(await (await http.get(address(elsewhere, "/x"))).json())
 
 
-async def test_errors_and_reprs_of_requests_do_not_show_credentials(resources: Resources, api: TestServer) -> None:
+async def test_errors_and_reprs_of_requests_do_not_show_credentials(resources: Resources, api: BaseTestServer) -> None:
     http = await client(resources, {"base_url": address(api)})
     response = await http.get("/refuse")
     with pytest.raises(aiohttp.ClientResponseError) as caught:
@@ -150,7 +150,7 @@ async def test_no_cookie_of_one_execution_reaches_another(resources: Resources) 
 
 
 async def test_responses_left_unread_give_their_connections_back_when_the_step_ends(
-    resources: Resources, api: TestServer
+    resources: Resources, api: BaseTestServer
 ) -> None:
     reference = ResourceReference("http_client", {"base_url": address(api), "connection_limit": 1, "timeout": 5})
     leases = attempt(resources, {"api": reference})

@@ -114,6 +114,7 @@ class ScriptedServer:
         answer = self.answers[name].pop(0)
         if isinstance(answer, Abort):
             await _abort(context, answer)
+        assert not isinstance(answer, Abort)
         return answer
 
     def _note(self, name: str, request: Message, context: Any) -> None:
@@ -174,7 +175,7 @@ class _Handlers(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         method = METHODS[details.method]
         server, name = self._server, method.name
-        codec = {
+        codec: dict[str, Any] = {
             "request_deserializer": message_factory.GetMessageClass(method.input_type).FromString,
             "response_serializer": message_factory.GetMessageClass(method.output_type).SerializeToString,
         }

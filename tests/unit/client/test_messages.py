@@ -171,7 +171,8 @@ def test_a_request_holds_all_its_options() -> None:
 
 
 def test_a_request_always_has_an_idempotency_key() -> None:
-    keys = {workflow_request("etl", None, options).idempotency_key for options in ({}, {"idempotency_key": None})}
+    choices: list[torana.RequestOptions] = [{}, {"idempotency_key": None}]
+    keys = {workflow_request("etl", None, options).idempotency_key for options in choices}
     assert len(keys) == 2
     assert "" not in keys
 

@@ -43,8 +43,14 @@ def certificate() -> tuple[bytes, bytes]:
 
 
 class Info(system_service_pb2_grpc.SystemServiceServicer):
-    async def GetInfo(self, request: Any, context: Any) -> system_service_pb2.GetInfoResponse:  # type: ignore[override]
+    async def GetInfo(self, request: Any, context: Any) -> system_service_pb2.GetInfoResponse:
         return system_service_pb2.GetInfoResponse(title="over TLS")
+
+    async def GetHealth(self, request: Any, context: Any) -> system_service_pb2.GetHealthResponse:
+        raise AssertionError("nobody asks for it")
+
+    async def GetStats(self, request: Any, context: Any) -> system_service_pb2.GetStatsResponse:
+        raise AssertionError("nobody asks for it")
 
 
 class TlsServer:

@@ -82,7 +82,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, list | tuple):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, datetime | time):
-        return left.isoformat() == right.isoformat()
+        return bool(left.isoformat() == right.isoformat())
     return repr(left) == repr(right)
 
 

@@ -53,7 +53,7 @@ async def test_keyword_arguments_get_all_the_rest() -> None:
     async def load(a: int, ctx: StepContext, **rest: object) -> object:
         return rest
 
-    assert await run(load, a=1, b=2, ctx=4, **{"user-id": 3}) == {"b": 2, "user-id": 3}
+    assert await run(load, None, a=1, b=2, ctx=4, **{"user-id": 3}) == {"b": 2, "user-id": 3}
     assert await run(lambda **rest: rest, ctx=4) == {"ctx": 4}
 
 
@@ -174,7 +174,8 @@ async def test_a_plain_def_that_ignores_cancellation_is_abandoned_and_refused_fr
     stubborn.release.set()
     await asyncio.to_thread(stubborn.ended.wait)
     assert ["is over" in str(error) for error in stubborn.refused] == [True, True, True]
-    assert world.events.lines == world.events.progressed == []
+    assert world.events.lines == []
+    assert world.events.progressed == []
     assert world.leases.out == 0
 
 

@@ -233,7 +233,7 @@ async def test_attempts_share_no_names() -> None:
     try:
         assert [await world.run(step) for _ in range(2)] == [False, False]
     finally:
-        del sys.modules["json"].mine  # type: ignore[attr-defined]  # the step set it
+        del sys.modules["json"].mine  # the step set it
 
 
 async def test_registered_functions_are_provided_by_name() -> None:

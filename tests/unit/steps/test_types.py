@@ -165,7 +165,7 @@ async def test_a_rendered_config_is_validated_at_each_attempt() -> None:
     assert caught.value.metadata == {"path": "config.retries"}
 
 
-ORDER = {"order": {"tier": "gold", "lines": [{"n": 1}], "a.b": True}}
+ORDER: dict[str, object] = {"order": {"tier": "gold", "lines": [{"n": 1}], "a.b": True}}
 ROUTES: dict[str, tuple[dict[str, object], dict[str, object], str, object]] = {
     "by the value of an input": ({"input": "n", "cases": {"one": 1, "two": 2}}, {"n": 2}, "two", 2),
     "by the value of a field": (
