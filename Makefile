@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 VENV_FLAGS := $(if $(MADE_IN),--clear)
 endif
 
-.PHONY: help demo test lint format proto docs bench lock clean
+.PHONY: help demo test lint format proto docs site bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -54,6 +54,10 @@ proto: $(STAMP) ## generate the code under clients/ from proto/
 
 docs: $(STAMP) ## write the reference parts of docs/ from the code and the contract
 	$(BIN)/python tools/docs_reference.py
+
+site: $(STAMP) ## build the documentation as a web site that needs no network, in build/site
+	$(BIN)/python -m sphinx -b html -q -W --keep-going -d build/site-doctrees -c docs/site . build/site
+	@echo "open build/site/index.html"
 
 bench: $(STAMP) ## measure what docs/performance.md quotes
 	$(BIN)/python -m benchmarks
