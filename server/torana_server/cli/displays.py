@@ -15,11 +15,12 @@ from rich.text import Text
 
 from torana import Event, ExecutionResult
 from torana_server.cli import output
+from torana_server.cli.output import Format
 from torana_server.cli.view import (
     ExecutionView,
     PlainLines,
     applied,
-    event_json,
+    event_members,
     in_order,
     one_line,
     outcome_lines,
@@ -63,11 +64,14 @@ class _Unframed:
         return None
 
 
-class JsonDisplay(_Unframed):
-    """One JSON object an event and line, and nothing else."""
+class ItemDisplay(_Unframed):
+    """One JSON object an event and line, or one YAML document an event, and nothing else."""
+
+    def __init__(self, form: Format = Format.JSON) -> None:
+        self._form = form
 
     def show(self, event: Event) -> None:
-        output.write_line(event_json(event))
+        output.item(event_members(event), self._form)
 
     def note(self, text: str) -> None:
         output.note(text)
@@ -77,9 +81,10 @@ class JsonDisplay(_Unframed):
 
 
 class QuietDisplay(_Unframed):
-    """The whole result as JSON, after the end; an error goes to standard error."""
+    """The whole result as JSON or YAML, after the end; an error goes to standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Format = Format.JSON) -> None:
+        self._form = form
         self._view = ExecutionView()
 
     def show(self, event: Event) -> None:
@@ -90,7 +95,7 @@ class QuietDisplay(_Unframed):
 
     def end(self, result: ExecutionResult) -> None:
         if result.is_success:
-            output.write_line(value_json(in_order(result, self._view), indent=2))
+            output.whole(in_order(result, self._view), self._form)
             return
         for line in outcome_lines(self._view):
             output.stderr().print(line)
@@ -181,15 +186,16 @@ class LiveDisplay:
 
 
 def print_end(view: ExecutionView, result: ExecutionResult, console: Console) -> None:
-    output.print_json(result_lines(result, view, console.width if console.is_terminal else PIPED_WIDTH), console)
+    output.print_json(result_lines(result, view, PIPED_WIDTH if console.soft_wrap else console.width), console)
     for line in outcome_lines(view):
         console.print(line)
 
 
-def display_for(*, json: bool, quiet: bool, console: Console | None = None) -> Display:
-    if json:
-        return JsonDisplay()
+def display_for(form: Format, *, quiet: bool, console: Console | None = None) -> Display:
+    """Quiet is the result alone, as JSON unless YAML is asked for."""
     if quiet:
-        return QuietDisplay()
+        return QuietDisplay(Format.YAML if form is Format.YAML else Format.JSON)
+    if form is not Format.TABLE:
+        return ItemDisplay(form)
     console = console or output.stdout()
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+    return LiveDisplay(console) if output.is_screen(console) else PlainDisplay(console)

@@ -17,6 +17,7 @@ from torana_server.cli.displays import display_for
 from torana_server.cli.embedded import embedded_server, is_workflow_file, read_workflow
 from torana_server.cli.exits import EXIT_CODES, Exit, UsageError, errors_reported
 from torana_server.cli.follow import Followed, follow, run_interruptibly
+from torana_server.cli.output import Format, StreamOutput
 from torana_server.cli.serve import server_settings
 from torana_server.workflow import Definition
 
@@ -30,14 +31,14 @@ class Run:
     workflow: str
     parameters: Mapping[str, Any]
     options: torana.RequestOptions
-    json: bool = False
+    form: Format = Format.TABLE
     quiet: bool = False
     followed: Followed = field(default_factory=Followed)
 
     async def on(self, connection: Connection) -> Exit:
         async with connection.client() as client:
             stream = client.execute(self.workflow, self.parameters, **self.options)
-            return await follow(stream, display_for(json=self.json, quiet=self.quiet), self.followed)
+            return await follow(stream, display_for(self.form, quiet=self.quiet), self.followed)
 
     async def embedded(self, definition: Definition, data_dir: Path | None) -> Exit:
         async with embedded_server(definition, server_settings({}), data_dir) as address:
@@ -80,8 +81,8 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", rich_help_panel=REQUEST, help="Fail after this long.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object an event and line, nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, whole, as JSON.")] = False,
+    output_format: StreamOutput = Format.TABLE,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, whole.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Print the execution's id and leave it running.")
     ] = False,
@@ -103,7 +104,7 @@ def run(
             workflow=workflow,
             parameters=all_parameters(params_json, parameters or []),
             options=request_options(resources or [], context_values or [], labels or [], idempotency_key, timeout),
-            json=json,
+            form=output_format,
             quiet=quiet,
         )
         if is_workflow_file(workflow):
@@ -159,7 +160,7 @@ def detached_hint(followed: Followed, connection: Connection) -> str:
 
 def _run_file(request: Run, path: Path, data_dir: Path | None) -> Exit:
     definition = read_workflow(path)
-    named = Run(definition.name, request.parameters, request.options, request.json, request.quiet)
+    named = Run(definition.name, request.parameters, request.options, request.form, request.quiet)
     code = run_interruptibly(named.embedded(definition, data_dir))
     if code is None:
         kept = f" It goes on when a server starts on {data_dir}." if data_dir else ""

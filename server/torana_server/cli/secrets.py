@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from torana import Secret
 from torana_server.cli import arguments, output
 from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, Tls, TlsCa, TlsCert, TlsKey
 from torana_server.cli.exits import Exit, UsageError, errors_reported
-from torana_server.cli.view import value_json
+from torana_server.cli.output import Format, Output
+from torana_server.cli.view import Head, Listing, text_cell, time_cell
 
 commands = typer.Typer(no_args_is_help=True, help="Credentials in the server's vault.")
 
@@ -55,7 +55,7 @@ def put(
 
 @commands.command("list")
 def list_(
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a secret and line.")] = False,
+    output_format: Output = Format.TABLE,
     address: Address = DEFAULT_ADDRESS,
     tls: Tls = False,
     tls_ca: TlsCa = None,
@@ -66,11 +66,7 @@ def list_(
     with errors_reported():
         with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
             secrets = list(client.list_secrets())
-        if json:
-            for secret in secrets:
-                output.write_line(value_json(secret))
-        else:
-            _print_table(secrets)
+        output.answer_listing(secrets, output_format, secrets_listing(secrets, datetime.now(UTC)))
 
 
 @commands.command("delete")
@@ -135,19 +131,12 @@ def _confirm_deletion(name: str) -> None:
         raise typer.Exit(Exit.CANCELLED)
 
 
-def _print_table(secrets: list[Secret]) -> None:
-    console = output.stdout()
-    if not console.is_terminal:
-        for secret in secrets:
-            output.write_line(f"{secret.name}\t{secret.version}\t{_time(secret.update_time)}")
-    elif not secrets:
-        output.note("the vault is empty; `torana secrets put NAME` stores a secret")
-    else:
-        table = Table("name", "version", "updated", box=None, header_style="dim", pad_edge=False)
-        for secret in secrets:
-            table.add_row(secret.name, str(secret.version), _time(secret.update_time))
-        console.print(table)
-
-
-def _time(at: datetime | None) -> str:
-    return at.isoformat(timespec="seconds") if at else ""
+def secrets_listing(secrets: Sequence[Secret], now: datetime) -> Listing:
+    return Listing(
+        heads=(Head("name", gives_way=True), Head("version", right=True), Head("updated", right=True)),
+        rows=[
+            (text_cell(secret.name), text_cell(secret.version), time_cell(secret.update_time, now))
+            for secret in secrets
+        ],
+        empty="the vault is empty; `torana secrets put NAME` stores a secret",
+    )

@@ -11,7 +11,8 @@ from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, T
 from torana_server.cli.displays import display_for
 from torana_server.cli.exits import EXIT_CODES, Exit, UsageError, errors_reported
 from torana_server.cli.follow import Followed, follow, run_interruptibly
-from torana_server.cli.view import PlainLines, event_json
+from torana_server.cli.output import Format, StreamOutput
+from torana_server.cli.view import PlainLines, event_members
 
 
 def watch(
@@ -21,8 +22,8 @@ def watch(
     filter_text: Annotated[
         str, typer.Option("--filter", help='Those that match, such as `workflow = "etl" AND labels.team = "a"`.')
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object an event and line, nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, whole, as JSON.")] = False,
+    output_format: StreamOutput = Format.TABLE,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, whole.")] = False,
     address: Address = DEFAULT_ADDRESS,
     tls: Tls = False,
     tls_ca: TlsCa = None,
@@ -41,20 +42,20 @@ def watch(
         if many and (after or quiet):
             raise UsageError("--after and --quiet are for one execution")
         if many:
-            raise typer.Exit(run_interruptibly(_watch_many(connection, filter_text, json)) or Exit.INTERRUPTED)
-        raise typer.Exit(_watch_one(connection, execution, after, json, quiet))
+            raise typer.Exit(run_interruptibly(_watch_many(connection, filter_text, output_format)) or Exit.INTERRUPTED)
+        raise typer.Exit(_watch_one(connection, execution, after, output_format, quiet))
 
 
 watch.__doc__ = f"{watch.__doc__}\n\n    {EXIT_CODES}"
 
 
-def _watch_one(connection: Connection, execution: str, after: int, json: bool, quiet: bool) -> Exit:
+def _watch_one(connection: Connection, execution: str, after: int, form: Format, quiet: bool) -> Exit:
     followed = Followed(execution, after)
 
     async def work() -> Exit:
         async with connection.client() as client:
             stream = client.watch(execution, after)
-            return await follow(stream, display_for(json=json, quiet=quiet), followed)
+            return await follow(stream, display_for(form, quiet=quiet), followed)
 
     code = run_interruptibly(work())
     if code is None:
@@ -63,12 +64,12 @@ def _watch_one(connection: Connection, execution: str, after: int, json: bool, q
     return code
 
 
-async def _watch_many(connection: Connection, filter_text: str, json: bool) -> Exit:
+async def _watch_many(connection: Connection, filter_text: str, form: Format) -> Exit:
     console, lines = output.stdout(), PlainLines(named=True)
     async with connection.client() as client, client.watch_executions(filter_text) as feed:
         async for event in feed:
-            if json:
-                output.write_line(event_json(event))
+            if form is not Format.TABLE:
+                output.item(event_members(event), form)
                 continue
             for line in lines.of(event):
                 console.print(line)

@@ -40,7 +40,7 @@ def test_a_run_that_fails_shows_the_line_of_the_workflow_and_exits_with_1(server
 
 
 def test_json_is_an_object_an_event_numbered_without_gaps(server) -> None:
-    ran = on(server, "run", "hello", "-p", "name=World", "--json")
+    ran = on(server, "run", "hello", "-p", "name=World", "-o", "json")
     events = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
     assert (events[0]["kind"], events[-1]["kind"]) == ("accepted", "completed")
@@ -54,14 +54,26 @@ def test_quiet_prints_the_whole_result_alone(server) -> None:
 
 def test_parameters_come_from_standard_input_and_single_ones_win(server) -> None:
     parameters = '{"name": "stdin", "n": 18446744073709551617}'
-    ran = on(server, "run", "hello", "--params-json", "-", "-p", "name=typed", "--json", stdin=parameters)
+    ran = on(server, "run", "hello", "--params-json", "-", "-p", "name=typed", "-o", "json", stdin=parameters)
     accepted = json.loads(ran.stdout.splitlines()[0])["data"]["request"]
     assert accepted["parameters"] == {"name": "typed", "n": 2**64 + 1}
 
 
 def test_labels_context_and_timeout_go_with_the_request(server) -> None:
     ran = on(
-        server, "run", "hello", "-p", "name=x", "--label", "team=a", "--context", "dry=true", "--timeout", "9", "--json"
+        server,
+        "run",
+        "hello",
+        "-p",
+        "name=x",
+        "--label",
+        "team=a",
+        "--context",
+        "dry=true",
+        "--timeout",
+        "9",
+        "-o",
+        "json",
     )
     accepted = json.loads(ran.stdout.splitlines()[0])["data"]["request"]
     assert (accepted["labels"], accepted["context"], accepted["timeout"]) == ({"team": "a"}, {"dry": True}, 9.0)
@@ -69,7 +81,7 @@ def test_labels_context_and_timeout_go_with_the_request(server) -> None:
 
 def test_the_same_idempotency_key_runs_once(server) -> None:
     key = str(uuid.uuid4())
-    runs = [on(server, "run", "hello", "-p", "name=x", "--idempotency-key", key, "--json") for _ in range(2)]
+    runs = [on(server, "run", "hello", "-p", "name=x", "--idempotency-key", key, "-o", "json") for _ in range(2)]
     first, second = (json.loads(run.stdout.splitlines()[0])["execution"] for run in runs)
     assert first == second
 
@@ -120,7 +132,7 @@ def test_a_detached_execution_is_watched_from_its_beginning(server) -> None:
 
 def test_watching_after_an_event_leaves_out_what_was_seen(server) -> None:
     execution = on(server, "run", "hello", "-p", "name=x", "--detach").stdout.strip()
-    watched = on(server, "watch", execution, "--after", "3", "--json")
+    watched = on(server, "watch", execution, "--after", "3", "-o", "json")
     assert json.loads(watched.stdout.splitlines()[0])["sequence"] == 4
 
 
@@ -157,7 +169,7 @@ def test_ctrl_c_leaves_the_execution_running_and_says_how_to_go_on(server) -> No
 
 def test_all_executions_are_watched_as_they_run(server) -> None:
     watcher = subprocess.Popen(
-        [*TORANA, "watch", "--filter", 'labels.watched = "yes"', "--json", "--address", server.address],
+        [*TORANA, "watch", "--filter", 'labels.watched = "yes"', "-o", "json", "--address", server.address],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),

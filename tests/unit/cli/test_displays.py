@@ -7,17 +7,19 @@ import json
 import re
 
 import pytest
+import yaml
 from rich.cells import cell_len
 from rich.console import Console
 
 from torana_server.cli.displays import (
     Display,
-    JsonDisplay,
+    ItemDisplay,
     LiveDisplay,
     PlainDisplay,
     QuietDisplay,
     display_for,
 )
+from torana_server.cli.output import Format
 from unit.cli.events import Script, error, result
 
 LONG = "a message that is much longer than eighty columns so that it must be cut or wrapped somewhere, and then some"
@@ -99,7 +101,7 @@ def test_no_color_leaves_colours_out(script, monkeypatch) -> None:
 
 
 def test_json_is_an_object_a_line_and_nothing_else(script, capsys) -> None:
-    play(JsonDisplay(), script)
+    play(ItemDisplay(), script)
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["sequence"] for line in lines] == list(range(1, 10))
 
@@ -128,7 +130,25 @@ def test_quiet_says_on_standard_error_what_failed(capsys) -> None:
 
 def test_the_display_fits_what_was_asked_and_where_it_goes() -> None:
     screen = io.StringIO()
-    assert isinstance(display_for(json=True, quiet=False), JsonDisplay)
-    assert isinstance(display_for(json=False, quiet=True), QuietDisplay)
-    assert isinstance(display_for(json=False, quiet=False, console=pipe(screen)), PlainDisplay)
-    assert isinstance(display_for(json=False, quiet=False, console=terminal(screen, 80)), LiveDisplay)
+    assert isinstance(display_for(Format.JSON, quiet=False), ItemDisplay)
+    assert isinstance(display_for(Format.YAML, quiet=False), ItemDisplay)
+    assert isinstance(display_for(Format.TABLE, quiet=True), QuietDisplay)
+    assert isinstance(display_for(Format.TABLE, quiet=False, console=pipe(screen)), PlainDisplay)
+    assert isinstance(display_for(Format.TABLE, quiet=False, console=terminal(screen, 80)), LiveDisplay)
+
+
+def test_colours_that_are_forced_make_no_screen_of_a_pipe() -> None:
+    forced = Console(file=io.StringIO(), width=80, force_terminal=True)
+    forced.soft_wrap = True
+    assert isinstance(display_for(Format.TABLE, quiet=False, console=forced), PlainDisplay)
+
+
+def test_a_terminal_that_cannot_draw_gets_lines() -> None:
+    dumb = Console(file=io.StringIO(), width=80, force_terminal=True, _environ={"TERM": "dumb"})
+    assert isinstance(display_for(Format.TABLE, quiet=False, console=dumb), PlainDisplay)
+
+
+def test_yaml_is_a_document_an_event(script, capsys) -> None:
+    play(ItemDisplay(Format.YAML), script)
+    events = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert [event["sequence"] for event in events] == list(range(1, 10))

@@ -85,7 +85,7 @@ async def _run(stage: Stage, port: int, postgres: backends.Backend, valkey: back
             names = await story.store_credentials(client, postgres, valkey)
         act.done(f"credentials are in the server's vault: {', '.join(names)}")
     stage.title(f"The workflow runs; this connection will be cut at event {story.CUT_AFTER}")
-    display = display_for(json=False, quiet=False, console=stage.console)
+    display = display_for(output.Format.TABLE, quiet=False, console=stage.console)
     result, witness = await story.run_over_a_breaking_connection(port, story.references(postgres, valkey), display)
     result.raise_for_status()
     count = len(witness.sequences)
@@ -122,7 +122,7 @@ class Stage:
     def act(self, doing: str) -> Iterator[Act]:
         """Shows what is being done while it is, on a terminal, and then what is done and how long it took."""
         act, start = Act(), time.monotonic()
-        with self.console.status(doing) if self.console.is_terminal else contextlib.nullcontext():
+        with self.console.status(doing) if output.is_screen(self.console) else contextlib.nullcontext():
             yield act
         took = seconds(time.monotonic() - start)
         self.console.print(Text.assemble(("  ✓ ", "green"), act.outcome, (f"  {took}", "dim")))

@@ -14,9 +14,9 @@ from uuid import UUID
 from torana import Event
 
 
-def event_json(event: Event) -> str:
-    """One line: execution, sequence, time (RFC 3339), kind, step, attempt and the fields of the kind under `data`."""
-    members = {
+def event_members(event: Event) -> dict[str, Any]:
+    """Execution, sequence, time, kind, step, attempt and the fields of the kind under `data`."""
+    return {
         "execution": event.execution,
         "sequence": event.sequence,
         "time": event.time,
@@ -25,12 +25,11 @@ def event_json(event: Event) -> str:
         "attempt": event.attempt,
         "data": dict(event.data),
     }
-    return value_json(members)
 
 
-def value_json(value: object, indent: int | None = None) -> str:
+def value_json(value: object, indent: int | None = None, *, ascii_only: bool = False) -> str:
     """Raises TypeError for what the client never returns."""
-    return json.dumps(value, indent=indent, default=_plain, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, indent=indent, default=_plain, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _plain(value: object) -> Any:

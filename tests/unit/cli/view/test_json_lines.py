@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 
 from torana import BlobReference
-from torana_server.cli.view import event_json, value_json
+from torana_server.cli.view import event_members, value_json
 from unit.cli.events import EXECUTION, Script, error
 
 
 def test_an_event_is_one_line_with_every_field() -> None:
     event = Script().add("step_progress", "load", message="two\nlines")
-    line = event_json(event)
+    line = value_json(event_members(event))
     assert "\n" not in line
     assert json.loads(line) == {
         "execution": EXECUTION,
@@ -31,7 +31,7 @@ def test_an_event_is_one_line_with_every_field() -> None:
 
 def test_an_error_is_an_object_with_its_cause() -> None:
     event = Script().add("step_failed", "load", error=error(cause=error("deep")), handled=False)
-    told = json.loads(event_json(event))["data"]["error"]
+    told = json.loads(value_json(event_members(event)))["data"]["error"]
     assert (told["type"], told["cause"]["message"], told["cause"]["cause"]) == ("ZeroDivisionError", "deep", None)
 
 
