@@ -1,0 +1,98 @@
+"""Each scenario runs twice, embedded and over gRPC, on the real servers of the integration tests.
+
+`run` runs a workflow; `database` and `cache` are references to a database of the test's own and to an emptied Valkey;
+`sql` and `keys` look into them from outside; `api` is an HTTP server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+import torana
+from integration.conftest import (
+    PostgresDatabase,
+    ValkeyAddress,
+    postgres,
+    postgres_server,
+    temporary_root,
+    valkey,
+    valkey_server,
+)
+from scenarios import served
+from scenarios.api import Api
+from scenarios.running import Embedded, OverGrpc, Reference, Run
+from servers import ServerProcess, running_server
+from torana_server import Gateway
+
+__all__ = ["postgres", "postgres_server", "temporary_root", "valkey", "valkey_server"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Pools close soon after their test, so that PostgreSQL never runs out of connections."""
+    folder = tmp_path_factory.mktemp("scenarios") / "data"
+    with running_server("scenarios.served", folder, pool_idle_timeout_s=1) as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "grpc"])
+async def run(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Run]:
+    if request.param == "embedded":
+        gateway = Gateway(data_dir=tmp_path / "data")
+        served.register(gateway)
+        async with gateway:
+            yield Embedded(gateway)
+    else:
+        address = request.getfixturevalue("server").address
+        async with torana.Client(address) as client:
+            yield OverGrpc(client)
+
+
+@pytest.fixture
+async def database(run: Run, postgres: PostgresDatabase) -> Reference:
+    await run.store_secret("database_login", {"user": postgres.user, "password": postgres.password})
+    return database_reference(postgres)
+
+
+@pytest.fixture
+async def sql(postgres: PostgresDatabase) -> AsyncIterator[Any]:
+    connection: Any = await asyncpg.connect(postgres.url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def cache(run: Run, valkey: ValkeyAddress) -> Reference:
+    await run.store_secret("cache_login", {"password": valkey.password})
+    return cache_reference(valkey)
+
+
+@pytest.fixture
+async def keys(valkey: ValkeyAddress) -> AsyncIterator[Any]:
+    async with redis.asyncio.Redis(
+        host=valkey.host, port=valkey.port, password=valkey.password, decode_responses=True
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    api = Api()
+    async with api.server:
+        yield api
+
+
+def database_reference(at: PostgresDatabase, credentials_ref: str = "database_login", **config: Any) -> Reference:
+    settings = {"host": at.host, "port": at.port, "database": at.database, "max_size": 4, **config}
+    return {"type": "database", "config": settings, "credentials_ref": credentials_ref}
+
+
+def cache_reference(at: ValkeyAddress, **config: Any) -> Reference:
+    settings = {"host": at.host, "port": at.port, "decode_responses": True, **config}
+    return {"type": "cache", "config": settings, "credentials_ref": "cache_login"}
