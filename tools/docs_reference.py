@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from proto_reference import proto_reference  # type: ignore[import-not-found] # found beside this script
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -288,6 +289,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "reasons": reasons_table,
     "events": events_table,
     "rpcs": rpcs_table,
+    "protos": proto_reference,
     "commands": commands_part,
 }
 
