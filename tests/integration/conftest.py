@@ -75,16 +75,18 @@ class PostgresServer:
     def database(self, template: str) -> PostgresDatabase:
         """A copy of `template`."""
         name = f"test_{next(self.numbers)}"
-        asyncio.run(self._execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {POSTGRES_USER}"))
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {POSTGRES_USER}")
         return PostgresDatabase("127.0.0.1", self.port, POSTGRES_USER, POSTGRES_PASSWORD, name)
 
     def create_role_and_template(self) -> None:
-        asyncio.run(
-            self._execute(
-                f"CREATE ROLE {POSTGRES_USER} LOGIN PASSWORD '{POSTGRES_PASSWORD}'",
-                f"CREATE DATABASE blank OWNER {POSTGRES_USER}",
-            )
+        self.execute(
+            f"CREATE ROLE {POSTGRES_USER} LOGIN PASSWORD '{POSTGRES_PASSWORD}'",
+            f"CREATE DATABASE blank OWNER {POSTGRES_USER}",
         )
+
+    def execute(self, *statements: str) -> None:
+        """As the superuser."""
+        asyncio.run(self._execute(*statements))
 
     async def _execute(self, *statements: str) -> None:
         connection: Any = await asyncpg.connect(

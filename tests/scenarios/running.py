@@ -16,7 +16,7 @@ from torana_server.adapters.wire import WireCodec
 Reference = dict[str, Any]
 """A resource as plain JSON, which both ways take."""
 
-REFUSALS = (torana.ToranaError, torana_server.ToranaError)
+REFUSALS: Any = (torana.ToranaError, torana_server.ToranaError)
 """What a request that nothing was run for raises; each has `reason`."""
 
 

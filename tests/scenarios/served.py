@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scenarios.flows import aggregation, batches, etl, events, validation
+from scenarios.flows import aggregation, batches, caching, etl, events, limits, loans, replica, validation
 from torana_server import Gateway
 
-SCENARIOS = (etl, aggregation, events, validation, batches)
+SCENARIOS = (etl, aggregation, events, validation, replica, limits, caching, loans, batches)
 
 
 def register(gateway: Gateway) -> None:
