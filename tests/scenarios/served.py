@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from scenarios.flows import aggregation, batches, caching, etl, events, limits, loans, replica, validation
+from scenarios.flows import (
+    aggregation,
+    batches,
+    caching,
+    degradation,
+    etl,
+    events,
+    isolation,
+    limits,
+    loans,
+    replica,
+    retries,
+    validation,
+)
 from torana_server import Gateway
 
-SCENARIOS = (etl, aggregation, events, validation, replica, limits, caching, loans, batches)
+SCENARIOS = (
+    etl,
+    aggregation,
+    events,
+    validation,
+    replica,
+    limits,
+    caching,
+    loans,
+    isolation,
+    degradation,
+    retries,
+    batches,
+)
 
 
 def register(gateway: Gateway) -> None:
