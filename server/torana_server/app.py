@@ -165,8 +165,8 @@ class Application:
             await store.close()
             raise
 
-    async def serve(self, address: str | None = None) -> int:
-        """Opens the gRPC face; the port it listens on."""
+    def face(self, address: str | None = None) -> GrpcServer:
+        """The gRPC face, which does not listen yet. Raises InvalidRequestError for an address that may not be used."""
         faces = Faces(
             engine=self.engine,
             workflows=self.workflows,
@@ -177,10 +177,14 @@ class Application:
             system=self.system,
             clock=self.clock,
         )
-        self.server = GrpcServer(faces, _rpc_settings(self.settings, address or self.settings.address))
-        await self.server.start()
+        return GrpcServer(faces, _rpc_settings(self.settings, address or self.settings.address))
+
+    async def serve(self, face: GrpcServer) -> int:
+        """Opens the gRPC face; the port it listens on."""
+        self.server = face
+        await face.start()
         _settle_garbage_collection()
-        return self.server.port
+        return face.port
 
     async def close(self, grace_s: float | None = None) -> None:
         """Drains, then stops everything. Idempotent."""

@@ -18,7 +18,7 @@ from torana_server.core.values import decode, encode
 from torana_server.execution import Event, ExecutionRequest, ExecutionState, StepPhase
 from torana_server.request import WorkflowRequest, WorkflowResponse
 from torana_server.resources import ResourceRegistry, ResourceType, binding_from
-from torana_server.settings import Settings
+from torana_server.settings import Settings, current_settings
 from torana_server.steps import StepType
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
@@ -53,7 +53,7 @@ class Gateway:
         if not enable_durability:
             changes["journal"] = "memory"
         chosen = {name: value for name, value in changes.items() if value is not None}
-        self.settings = (settings or Settings()).model_copy(update=chosen)
+        self.settings = (settings or current_settings()).model_copy(update=chosen)
         self.resource_registry = resource_registry or ResourceRegistry()
         parts = Parts(resource_registry=self.resource_registry, secrets=secret_manager)
         self._app = Application(self.settings, parts)
@@ -85,6 +85,11 @@ class Gateway:
             description=description,
             metadata=metadata,
         )
+
+    def unregister_workflow(self, name: str) -> None:
+        """Takes a workflow away: no execution of it starts any more, those that run go on. Raises
+        WorkflowNotFoundError."""
+        self._app.workflows.unregister(name)
 
     def register_function(self, name: str, function: Callable[..., Any], version: str = "1") -> None:
         """Makes a function available to `function` steps and, by its name, to source steps."""
@@ -164,9 +169,13 @@ class Gateway:
         return WorkflowResponse(execution_id=execution_id, status=status, result=result, error=error)
 
     async def serve(self, address: str | None = None) -> int:
-        """Listens for gRPC, in the background until `close`; the port."""
+        """Listens for gRPC, in the background until `close`; the port.
+
+        Raises InvalidRequestError for an address that it may not listen on, before anything is opened.
+        """
+        face = self._app.face(address)
         await self.start()
-        return await self._app.serve(address)
+        return await self._app.serve(face)
 
     def run(self, host: str | None = None, port: int | None = None) -> None:
         """Serves until SIGINT or SIGTERM, then drains. A second signal stops at once."""

@@ -23,7 +23,7 @@ from torana_server.workflow.ports import StepCatalog, StepSpec
 from torana_server.workflow.registry import RegisteredWorkflow, WorkflowRegistry
 from torana_server.workflow.revision import canonical_definition, revision_of
 from torana_server.workflow.templates import TemplateScope, holds_template
-from torana_server.workflow.yaml_form import from_yaml, to_yaml
+from torana_server.workflow.yaml_form import from_yaml, located, to_yaml
 
 __all__ = [
     "ERROR_ROUTE",
@@ -59,6 +59,7 @@ __all__ = [
     "holds_template",
     "inputs_for",
     "json_schema",
+    "located",
     "look_up",
     "parse_duration",
     "parse_path",

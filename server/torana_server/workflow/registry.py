@@ -76,6 +76,13 @@ class WorkflowRegistry:
         self._revisions[definition.name, plan.revision] = registered
         return registered
 
+    def unregister(self, name: str) -> None:
+        """Takes all revisions of a workflow away. What runs goes on. Raises WorkflowNotFoundError."""
+        self.get(name)
+        del self._current[name]
+        for key in [key for key in self._revisions if key[0] == name]:
+            del self._revisions[key]
+
     def get(self, name: str, revision: str = "") -> RegisteredWorkflow:
         """The current revision, or the one asked for. Raises WorkflowNotFoundError, naming the nearest."""
         current = self._current.get(name)

@@ -76,20 +76,32 @@ def to_yaml(definition: Definition) -> str:
 def from_yaml(text: str) -> Definition:
     """The definition a YAML text holds. Raises InvalidWorkflowError, each problem with its path and line."""
     try:
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            form = loader.construct_document(node) if node is not None else None
-        finally:
-            loader.dispose()
+        node, form = _loaded(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidWorkflowError("the definition is not YAML", violations=[_syntax_violation(error)]) from None
     try:
         return from_form(form)
     except InvalidWorkflowError as error:
-        lines = dict(_lines(node, "", frozenset()))
-        violations = [_with_line(violation, lines) for violation in error.violations]
-        raise InvalidWorkflowError(error.message, violations=violations) from None
+        raise _with_lines(error, node) from None
+
+
+def located(error: InvalidWorkflowError, text: str) -> InvalidWorkflowError:
+    """What is wrong with the definition that `text` holds, each problem with its line."""
+    return _with_lines(error, _loaded(text)[0])
+
+
+def _loaded(text: str) -> tuple[yaml.Node | None, object]:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
+
+
+def _with_lines(error: InvalidWorkflowError, node: yaml.Node | None) -> InvalidWorkflowError:
+    lines = dict(_lines(node, "", frozenset()))
+    return InvalidWorkflowError(error.message, violations=[_with_line(one, lines) for one in error.violations])
 
 
 def _syntax_violation(error: Exception) -> Violation:

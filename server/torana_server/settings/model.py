@@ -1,24 +1,35 @@
-"""Every setting of a server: one frozen object, read from flags and `TORANA_*` variables in one place.
+"""Every setting of a server: one frozen object.
 
 A setting's description is its documentation; units stand last in its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from torana_server.core.errors import Violation
 from torana_server.core.limits import KIB, MIB
+from torana_server.settings.sources import Gathered, Origin, arguments, gather, refused, variables
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Settings(BaseSettings):
-    """Defaults suit one developer on one machine: loopback, SQLite in `./torana-data`, a generated vault key."""
+class Settings(BaseModel):
+    """Defaults suit one developer on one machine: loopback, SQLite in `./torana-data`, a generated vault key.
 
-    model_config = SettingsConfigDict(env_prefix="TORANA_", frozen=True, extra="forbid")
+    `Settings(...)` takes arguments above `TORANA_*` variables above defaults. It reads no file. Raises
+    InvalidRequestError with everything that is wrong, each under the argument or variable it came from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     title: str = Field("Torana", description="What the server calls itself in GetInfo.", max_length=200)
     description: str = Field("", description="What the server is for, in GetInfo.", max_length=2_000)
@@ -49,6 +60,8 @@ class Settings(BaseSettings):
         30.0, ge=0, le=3_600, description="How long a stopping server lets running steps finish."
     )
 
+    workflows_dir: Path | None = Field(None, description="Folder of YAML files, each a workflow to serve.")
+    workflows_reload: bool = Field(True, description="Follow changes in `workflows_dir`. SIGHUP reloads in any case.")
     running_max: int = Field(1_000, ge=1, le=100_000, description="Executions running at once.")
     running_per_tenant_max: int = Field(1_000, ge=1, le=100_000, description="The same, per tenant.")
     running_per_workflow_max: int = Field(1_000, ge=1, le=100_000, description="The same, per tenant and workflow.")
@@ -59,8 +72,8 @@ class Settings(BaseSettings):
     lag_warning_ms: float = Field(
         100.0, ge=10, le=10_000, description="Event-loop lag above which the step that caused it is named."
     )
-    template_env: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Environment variables that `${env.NAME}` may read."
+    template_env: tuple[str, ...] = Field(
+        (), description="Environment variables that `${env.NAME}` may read. In a variable: names with commas between."
     )
 
     vault_keys: SecretStr | None = Field(
@@ -82,11 +95,27 @@ class Settings(BaseSettings):
         "auto", description="`auto`: for people on a terminal, JSON elsewhere."
     )
 
-    @field_validator("template_env", mode="before")
+    debug_workflows: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Workflows whose attempts' inputs and outputs become events, redacted. For finding faults."
+    )
+
+    @field_validator("template_env", "debug_workflows", mode="before")
     @classmethod
     def _names(cls, names: object) -> object:
         """`HOME,LANG` is how a variable of the environment says it."""
         return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+    @field_validator("template_env")
+    @classmethod
+    def _variables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if all(map(_VARIABLE.fullmatch, names)):
+            return names
+        raise ValueError("write names of variables with commas between, such as REGION,STAGE")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
 
     @field_validator("address")
     @classmethod
@@ -96,6 +125,52 @@ class Settings(BaseSettings):
             return address
         raise ValueError("write host:port, such as 127.0.0.1:7233, [::1]:7233 or unix:/run/torana.sock")
 
+    if not TYPE_CHECKING:  # for checkers and editors the fields are the arguments
+
+        def __init__(self, **values: Any) -> None:
+            self._take(gather([variables(), arguments(values)], type(self).model_fields))
+
+    @classmethod
+    def gathered(cls, gathered: Gathered) -> Settings:
+        """From sources of the caller's choice, and no other. Raises InvalidRequestError as `Settings(...)` does."""
+        settings = cls.__new__(cls)
+        settings._take(gathered)
+        return settings
+
+    def _take(self, gathered: Gathered) -> None:
+        violations = list(gathered.violations)
+        try:
+            super().__init__(**gathered.values)
+        except ValidationError as error:
+            violations += _violations(error, gathered.origins)
+        if violations:
+            raise refused(violations) from None
+
     def template_environment(self) -> dict[str, str]:
         """What `${env.NAME}` may read, as it is now."""
         return {name: os.environ[name] for name in self.template_env if name in os.environ}
+
+
+def _violations(error: ValidationError, origins: Mapping[str, Origin]) -> Iterator[Violation]:
+    """Never with the value, which may be secret."""
+    for problem in error.errors(include_input=False, include_url=False):
+        name = str(problem["loc"][0])
+        yield Violation(origins[name].name, problem["msg"].removeprefix("Value error, "))
+
+
+_in_force: ContextVar[Settings | None] = ContextVar("torana_settings", default=None)
+
+
+def current_settings() -> Settings:
+    """What a gateway takes that is given none: those in force here, or else the environment's."""
+    return _in_force.get() or Settings()
+
+
+@contextlib.contextmanager
+def settings_in_force(settings: Settings) -> Iterator[None]:
+    """For `torana serve MODULE:GATEWAY`: gateways made inside take what the command was told."""
+    token = _in_force.set(settings)
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
