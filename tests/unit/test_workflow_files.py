@@ -37,7 +37,7 @@ def folder(tmp_path, gateway) -> WorkflowFolder:
 
 
 @pytest.fixture(autouse=True)
-def log(caplog) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO)
     return caplog
 

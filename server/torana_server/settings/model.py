@@ -95,8 +95,8 @@ class Settings(BaseModel):
         "auto", description="`auto`: for people on a terminal, JSON elsewhere."
     )
 
-    debug_workflows: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Workflows whose attempts' inputs and outputs become events, redacted. For finding faults."
+    debug_workflows: tuple[str, ...] = Field(
+        (), description="Workflows in debug mode: what their steps are given and return become events."
     )
 
     @field_validator("template_env", "debug_workflows", mode="before")
