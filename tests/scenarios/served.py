@@ -6,14 +6,19 @@ from scenarios.flows import (
     aggregation,
     batches,
     caching,
+    concurrency,
     degradation,
     etl,
     events,
+    instruments,
     isolation,
     limits,
     loans,
     replica,
     retries,
+    saga,
+    sourcing,
+    tiers,
     validation,
 )
 from torana_server import Gateway
@@ -31,6 +36,11 @@ SCENARIOS = (
     degradation,
     retries,
     batches,
+    concurrency,
+    tiers,
+    instruments,
+    sourcing,
+    saga,
 )
 
 

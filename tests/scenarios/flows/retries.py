@@ -8,7 +8,7 @@ from typing import Any
 from torana_server import Gateway, RetryPolicy, StepContext, WorkflowBuilder
 
 POLICY = RetryPolicy(
-    max_attempts=4, initial_interval_s=0.01, backoff=2.0, jitter=0.0, never_retry_on=("BadAddressError",)
+    max_attempts=4, initial_interval_s=0.02, backoff=2.0, jitter=0.0, never_retry_on=("BadAddressError",)
 )
 TRIES = 4
 
