@@ -13,6 +13,7 @@ from torana_server.core.errors import (
     InvalidWorkflowError,
     NotFoundError,
     ResourceError,
+    ResourceNotBoundError,
     ResourceNotFoundError,
     SecretNotFoundError,
     StateError,
@@ -27,14 +28,25 @@ from torana_server.core.errors import (
 from torana_server.execution import Event, EventKind, ExecutionError
 from torana_server.gateway import Gateway
 from torana_server.request import WorkflowRequest, WorkflowResponse
-from torana_server.resources import ResourceReference, ResourceRegistry, ResourceType, TypeConfig
+from torana_server.resources import (
+    CacheFactory,
+    DatabasePoolFactory,
+    HttpClientFactory,
+    ResourceReference,
+    ResourceRegistry,
+    ResourceResolver,
+    ResourceType,
+    TypeConfig,
+)
 from torana_server.settings import Settings
 from torana_server.steps import StepConfig, StepContext, StepType, get_current_context
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RetryPolicy, StepTimeout, Workflow, WorkflowBuilder
 
 __all__ = [
+    "CacheFactory",
     "ConflictError",
+    "DatabasePoolFactory",
     "Definition",
     "Event",
     "EventKind",
@@ -43,14 +55,17 @@ __all__ = [
     "ExecutionNotFoundError",
     "ExhaustedError",
     "Gateway",
+    "HttpClientFactory",
     "InvalidRequestError",
     "InvalidWorkflowError",
     "NotFoundError",
     "Principal",
     "ResourceError",
+    "ResourceNotBoundError",
     "ResourceNotFoundError",
     "ResourceReference",
     "ResourceRegistry",
+    "ResourceResolver",
     "ResourceType",
     "RetryPolicy",
     "SecretManager",

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from torana_server import telemetry
 from torana_server.adapters.memory.journal import MemoryJournal
 from torana_server.adapters.memory.secrets import MemorySecretStore
+from torana_server.adapters.sqlite.folder import make_private_folder
 from torana_server.adapters.sqlite.journal import SqliteJournal
 from torana_server.adapters.sqlite.secrets import SqliteSecretStore
 from torana_server.adapters.wire import WireCodec
+from torana_server.core import logs
 from torana_server.core.clock import Clock, SystemClock
 from torana_server.core.errors import UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.execution import AdmissionLimits, Engine, Journal, Services
-from torana_server.resources import ResourceRegistry, Resources, ResourceSettings, ResourceTypes
+from torana_server.resources import (
+    ResourceRegistry,
+    ResourceResolver,
+    Resources,
+    ResourceSettings,
+    ResourceTypes,
+)
 from torana_server.rpc import Faces, GrpcServer, RpcSettings
 from torana_server.settings import Settings
 from torana_server.steps import (
@@ -35,20 +43,25 @@ from torana_server.vault import (
     Keyring,
     LocalKey,
     SecretManager,
+    SecretStore,
     generated_key_file,
     harden_process,
     keyring_from_file,
     keyring_from_text,
     require_operator_key,
 )
-from torana_server.workflow import WorkflowRegistry
+from torana_server.workflow import StepSchema, WorkflowRegistry, definition_schema
 
-logger = logging.getLogger("torana.app")
+logger = logs.logger("gateway")
 
 STOP_GRACE_S = 1.0
 """For calls that are still open when every stream has been told to end."""
 GC_THRESHOLD = 20_000
 """New objects between two looks at the youngest generation; CPython's default is 700."""
+
+
+ResolverChoice = ResourceResolver | Callable[[ResourceRegistry, SecretManager], ResourceResolver]
+"""A resolver, or its class."""
 
 
 @dataclass(slots=True)
@@ -59,6 +72,7 @@ class Parts:
     resource_registry: ResourceRegistry = field(default_factory=ResourceRegistry)
     resource_types: ResourceTypes = field(default_factory=ResourceTypes.standard)
     secrets: SecretManager | None = None
+    resource_resolver: ResolverChoice | None = None
 
 
 class Application:
@@ -69,6 +83,8 @@ class Application:
         self._server_id = new_id()
         self.clock = clock or SystemClock()
         self.secrets = parts.secrets or SecretManager(cache_ttl=settings.secret_cache_ttl_s)
+        self.secrets.attach(self._vault)
+        logs.redact_with(self.secrets.redactor)
         self.functions = parts.functions
         self._threads = StepThreads(settings.threads_max)
         self.step_types = StepTypes()
@@ -76,10 +92,12 @@ class Application:
             self.step_types.register(step_type)
         self.step_types.load_entry_points()
         self.workflows = WorkflowRegistry(self.step_types)
+        self.resolver = _resolver(parts, self.secrets)
         self.resources = Resources(
             parts.resource_registry,
             parts.resource_types,
             self.secrets,
+            resolver=self.resolver,
             clock=self.clock,
             settings=_resource_settings(settings),
             redact=self.secrets.redactor.redact,
@@ -116,6 +134,7 @@ class Application:
             env=settings.template_environment(),
             cancel_grace_s=settings.cancel_grace_s,
             queue_timeout_s=settings.queue_timeout_s,
+            debugs=self._debugs,
         )
         limits = AdmissionLimits(
             running=settings.running_max,
@@ -132,10 +151,16 @@ class Application:
             on_fatal=self._failed,
         )
 
+    def _debugs(self, workflow: str) -> bool:
+        return workflow in self.settings.debug_workflows or self.workflows.debugs(workflow)
+
+    def workflow_schema(self) -> dict[str, Any]:
+        types = [self.step_types.find(name) for name in self.step_types.names()]
+        return definition_schema(StepSchema(one.name, one.description, one.config_schema()) for one in types)
+
     async def open(self) -> None:
         """Raises VaultError, StateError (JOURNAL_IN_USE) or UnavailableError; nothing stays open then."""
         harden_process()
-        telemetry.configure_logging(self.settings.log_level, self.settings.log_format, self.secrets.redactor.redact)
         try:
             await self._open_parts()
         except BaseException:
@@ -146,24 +171,22 @@ class Application:
         if not self.journal.durable:
             logger.warning("executions and secrets are kept in memory: nothing survives this process")
         await self.engine.open()
-        await self._open_vault()
+        await self.secrets.open_attached()
         await self.resources.start()
         self.watchdog.start()
         self.engine.go_on()
+        logger.debug("opened journal and vault", extra={"journal": self.journal.kind, "server": self._server_id})
 
-    async def _open_vault(self) -> None:
+    async def _vault(self) -> tuple[SecretStore, Keyring]:
+        """Opened at the start, or by the first use of a secret before it."""
+        harden_process()
         if self.settings.journal == "memory":
-            await self.secrets.open(MemorySecretStore(), Keyring([LocalKey.random("memory-")]))
-            return
+            return MemorySecretStore(), Keyring([LocalKey.random("memory-")])
+        make_private_folder(self.settings.data_dir)
         keyring = _keyring(self.settings)
         if self.settings.production:
             require_operator_key(keyring)
-        store = await SqliteSecretStore.open(self.settings.data_dir / "vault.db")
-        try:
-            await self.secrets.open(store, keyring)
-        except BaseException:
-            await store.close()
-            raise
+        return await SqliteSecretStore.open(self.settings.data_dir / "vault.db"), keyring
 
     def face(self, address: str | None = None) -> GrpcServer:
         """The gRPC face, which does not listen yet. Raises InvalidRequestError for an address that may not be used."""
@@ -219,6 +242,14 @@ def _settle_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
+def _resolver(parts: Parts, secrets: SecretManager) -> ResourceResolver:
+    chosen = parts.resource_resolver or ResourceResolver
+    resolver = chosen if isinstance(chosen, ResourceResolver) else chosen(parts.resource_registry, secrets)
+    resolver.resource_registry = parts.resource_registry
+    resolver.secret_manager = secrets
+    return resolver
 
 
 def _journal(settings: Settings) -> Journal:

@@ -17,9 +17,10 @@ from torana_server.core.errors import InvalidRequestError
 from torana_server.core.values import decode, encode
 from torana_server.execution import Event, ExecutionRequest, ExecutionState, StepPhase
 from torana_server.request import WorkflowRequest, WorkflowResponse
-from torana_server.resources import ResourceRegistry, ResourceType, binding_from
+from torana_server.resources import ResourceRegistry, ResourceResolver, ResourceType, binding_from
 from torana_server.settings import Settings, current_settings
 from torana_server.steps import StepType
+from torana_server.telemetry import configure_logging
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
 
@@ -45,8 +46,14 @@ class Gateway:
         enable_durability: bool = True,
         data_dir: str | Path | None = None,
         settings: Settings | None = None,
+        resource_resolver: ResourceResolver | type[ResourceResolver] | None = None,
+        share_inline_resources: bool = True,
     ) -> None:
-        """`settings` is the base; the other arguments, where given, stand above it."""
+        """`settings` is the base; the other arguments, where given, stand above it.
+
+        `resource_resolver` is a subclass of ResourceResolver, or an instance of one. With `share_inline_resources`,
+        the references of a request to this object are known to later requests under their names in it, as "@name".
+        """
         changes: dict[str, Any] = {"title": title, "description": description}
         if data_dir is not None:
             changes["data_dir"] = Path(data_dir)
@@ -54,10 +61,17 @@ class Gateway:
             changes["journal"] = "memory"
         chosen = {name: value for name, value in changes.items() if value is not None}
         self.settings = (settings or current_settings()).model_copy(update=chosen)
+        if isinstance(resource_resolver, ResourceResolver):
+            resource_registry = resource_registry or resource_resolver.resource_registry
+            secret_manager = secret_manager or resource_resolver.secret_manager
         self.resource_registry = resource_registry or ResourceRegistry()
-        parts = Parts(resource_registry=self.resource_registry, secrets=secret_manager)
+        parts = Parts(
+            resource_registry=self.resource_registry, secrets=secret_manager, resource_resolver=resource_resolver
+        )
         self._app = Application(self.settings, parts)
         self.secret_manager = self._app.secrets
+        self._resource_resolver = self._app.resolver
+        self._share_inline = share_inline_resources
         self._starting: asyncio.Task[None] | None = None
 
     @property
@@ -90,6 +104,10 @@ class Gateway:
         """Takes a workflow away: no execution of it starts any more, those that run go on. Raises
         WorkflowNotFoundError."""
         self._app.workflows.unregister(name)
+
+    def workflow_schema(self) -> dict[str, Any]:
+        """The JSON Schema of workflow files, with the config of every step type there is here."""
+        return self._app.workflow_schema()
 
     def register_function(self, name: str, function: Callable[..., Any], version: str = "1") -> None:
         """Makes a function available to `function` steps and, by its name, to source steps."""
@@ -129,7 +147,8 @@ class Gateway:
         Raises WorkflowNotFoundError, InvalidRequestError, StateError (RESOURCE_NOT_BOUND), ConflictError …
         """
         await self.start()
-        started = await self._app.engine.start(LOCAL, _engine_request(name, request or WorkflowRequest()))
+        asked = _engine_request(name, request or WorkflowRequest())
+        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
         execution = started.summary.execution
         watch = await self._app.engine.watch(LOCAL, execution)
         try:
@@ -142,7 +161,8 @@ class Gateway:
     async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncIterator[Event]:
         """Runs a workflow and yields its events. Leaving the loop does not stop the execution."""
         await self.start()
-        started = await self._app.engine.start(LOCAL, _engine_request(name, request or WorkflowRequest()))
+        asked = _engine_request(name, request or WorkflowRequest())
+        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
         watch = await self._app.engine.watch(LOCAL, started.summary.execution)
         codec = self._app.codec
         try:
@@ -178,10 +198,14 @@ class Gateway:
         return await self._app.serve(face)
 
     def run(self, host: str | None = None, port: int | None = None) -> None:
-        """Serves until SIGINT or SIGTERM, then drains. A second signal stops at once."""
+        """Serves until SIGINT or SIGTERM, then drains. A second signal stops at once.
+
+        Logs go to standard error as the settings say, unless the program has set up its logging.
+        """
         address = None
         if host is not None or port is not None:
             address = f"{host or '127.0.0.1'}:{7233 if port is None else port}"
+        configure_logging(self.settings.log_level, self.settings.log_format, replace=False)
         uvloop.run(self.serve_until_stopped(address))
 
     async def serve_until_stopped(

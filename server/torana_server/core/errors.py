@@ -6,15 +6,16 @@ ToranaError
 ├── NotFoundError (LookupError)
 │   ├── WorkflowNotFoundError
 │   ├── ExecutionNotFoundError
-│   ├── ResourceNotFoundError
+│   ├── ResourceNotFoundError    also a ResourceError
 │   ├── SecretNotFoundError
 │   └── TypeNotFoundError        unknown step type or resource type
 ├── ConflictError                the name or key is taken by something different
-├── StateError                   right request, wrong moment (finished, not bound, draining resource …)
+├── StateError                   right request, wrong moment (finished, in use, draining …)
 ├── EventsExpiredError           retention removed the events
 ├── ExhaustedError               a limit of this server is reached; try again later
 ├── UnavailableError             the server or its store cannot answer now; the outcome may be unknown
 ├── ResourceError (ValueError)   a reference or a live resource failed
+│   └── ResourceNotBoundError    nobody said what a required resource is
 ├── StepError                    a step failed for a reason the engine knows (`INPUT_NOT_FOUND` …)
 ├── VaultError                   the vault cannot be opened or a record does not authenticate
 └── StaleAppendError             an append lost its ownership; never reaches a caller
@@ -147,10 +148,6 @@ class ExecutionNotFoundError(NotFoundError):
     default_reason = Reason.EXECUTION_NOT_FOUND
 
 
-class ResourceNotFoundError(NotFoundError):
-    default_reason = Reason.RESOURCE_NOT_FOUND
-
-
 class SecretNotFoundError(NotFoundError):
     default_reason = Reason.SECRET_NOT_FOUND
 
@@ -181,6 +178,14 @@ class UnavailableError(ToranaError):
 
 class ResourceError(ToranaError, ValueError):
     default_reason = Reason.RESOURCE_UNAVAILABLE
+
+
+class ResourceNotBoundError(ResourceError):
+    default_reason = Reason.RESOURCE_NOT_BOUND
+
+
+class ResourceNotFoundError(NotFoundError, ResourceError):
+    default_reason = Reason.RESOURCE_NOT_FOUND
 
 
 class StepError(ToranaError):

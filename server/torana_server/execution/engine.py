@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torana_server.access import Principal
+from torana_server.core import logs
 from torana_server.core.errors import (
     ConflictError,
     EventsExpiredError,
@@ -44,7 +45,7 @@ from torana_server.execution.text import storable
 from torana_server.execution.views import ExecutionView, StartedExecution
 from torana_server.workflow import RegisteredWorkflow, WorkflowRegistry, to_json
 
-logger = logging.getLogger("torana.engine")
+logger = logs.logger("execution")
 
 CANCEL_REASON_CHARS_MAX = 1_000
 
@@ -97,13 +98,18 @@ class Engine:
 
     # --- starting -----------------------------------------------------------------------------------------------
 
-    async def start(self, principal: Principal, request: ExecutionRequest) -> StartedExecution:
-        """Starts an execution, or finds the one the idempotency key belongs to. Durable on return."""
+    async def start(
+        self, principal: Principal, request: ExecutionRequest, *, share_inline: bool = False
+    ) -> StartedExecution:
+        """Starts an execution, or finds the one the idempotency key belongs to. Durable on return.
+
+        With `share_inline` later requests may refer to this one's references as "@name".
+        """
         self._refuse_while_draining()
         check_request(request)
         hashed = request_hash(request) if request.idempotency_key else b""
         try:
-            return await self._start(principal, request, hashed)
+            return await self._start(principal, request, hashed, share_inline)
         except ConflictError:
             raise
         except ToranaError:
@@ -113,10 +119,13 @@ class Engine:
                 raise
             return _attach(existing, hashed)
 
-    async def _start(self, principal: Principal, request: ExecutionRequest, hashed: bytes) -> StartedExecution:
+    async def _start(
+        self, principal: Principal, request: ExecutionRequest, hashed: bytes, share_inline: bool
+    ) -> StartedExecution:
         workflow = self._workflows.get(request.workflow, request.revision)
         self._admission.check(Place(principal.tenant, request.workflow))
-        bindings = self._binder.bind(principal, request.resources, workflow.required_resources)
+        required = workflow.required_resources
+        bindings = self._binder.bind(principal, request.resources, required, share_inline=share_inline)
         await self._store_definition(workflow)
         kept = replace(request, resources=bindings) if bindings else request
         accepted = Accepted(kept, workflow.revision, principal.tenant, principal.subject)
@@ -291,7 +300,13 @@ class Engine:
 
 
 def _started(created: Created, hashed: bytes) -> StartedExecution:
-    return StartedExecution(created.summary, attached=False) if created.created else _attach(created.summary, hashed)
+    if not created.created:
+        return _attach(created.summary, hashed)
+    if logger.isEnabledFor(logging.DEBUG):
+        # In the course of the call: the line that shows which call an execution came from.
+        fields = {"execution": created.summary.execution, "workflow": created.summary.workflow}
+        logger.debug("execution accepted", extra=fields)
+    return StartedExecution(created.summary, attached=False)
 
 
 def _as_of(summary: Summary, state: State) -> Summary:

@@ -258,11 +258,17 @@ class ResourceBinder(Protocol):
     """Turns what a request says about resources into what its execution keeps."""
 
     def bind(
-        self, principal: Principal, requested: Mapping[str, Binding], required: Sequence[str]
+        self,
+        principal: Principal,
+        requested: Mapping[str, Binding],
+        required: Sequence[str],
+        *,
+        share_inline: bool = False,
     ) -> dict[str, Binding]:
         """Shared names become their references where they have one; required names that are shared under an equal
-        name are added; `register_as` takes effect.
+        name are added; `register_as` takes effect. With `share_inline` later requests may refer to this one's
+        references as "@name".
 
-        Raises InvalidRequestError, StateError (RESOURCE_NOT_BOUND), ResourceNotFoundError or ConflictError; nothing is
-        registered then.
+        Raises InvalidRequestError, ResourceNotBoundError, ResourceNotFoundError or ConflictError; nothing is registered
+        then.
         """

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field, replace
 from torana_server.core.errors import (
     ConflictError,
     InvalidRequestError,
-    Reason,
+    ResourceNotBoundError,
     ResourceNotFoundError,
-    StateError,
     Violation,
 )
 from torana_server.core.ids import NAME_RULE, is_name
 from torana_server.core.limits import RESOURCES_PER_REQUEST_MAX
-from torana_server.resources.reference import Binding, ResourceReference, SharedName, same_target
-from torana_server.resources.registry import ResourceRegistry, SharedReference
+from torana_server.resources.reference import INVALID_RESOURCES, Binding, ResourceReference, SharedName, same_target
+from torana_server.resources.registry import ResourceRegistry, Shared, SharedReference
 
 
 @dataclass(slots=True)
 class Decision:
-    """What a request's names mean, and which names it registers."""
+    """What a request's names mean, which names it registers, and which are only to be remembered."""
 
     bindings: dict[str, Binding] = field(default_factory=dict)
     registrations: dict[str, ResourceReference] = field(default_factory=dict)
+    remembered: dict[str, ResourceReference] = field(default_factory=dict)
 
 
 def decide(
@@ -33,11 +33,18 @@ def decide(
     requested: Mapping[str, Binding],
     required: Sequence[str],
     problems: Callable[[ResourceReference], Sequence[Violation]],
+    *,
+    share_inline: bool = False,
 ) -> Decision:
-    """Raises InvalidRequestError, ConflictError, ResourceNotFoundError or StateError (RESOURCE_NOT_BOUND), in this
-    order of precedence; each names everything of its kind that is wrong."""
+    """With `share_inline`, references are to be remembered under their own names. They are never taken for a required
+    resource that the request left out: that must be said.
+
+    Raises InvalidRequestError, ConflictError, ResourceNotFoundError or ResourceNotBoundError, in this order of
+    precedence; each names everything of its kind that is wrong."""
     _require_valid(requested, problems)
     decision = Decision(registrations=_registrations(registry, tenant, requested))
+    if share_inline:
+        decision.remembered = {n: b for n, b in requested.items() if isinstance(b, ResourceReference)}
     unknown: list[str] = []
     for name, binding in requested.items():
         resolved = _resolved(registry, tenant, decision, binding)
@@ -64,7 +71,7 @@ def _require_valid(
         if isinstance(binding, ResourceReference):
             violations += [Violation(f"{path}.{found.path}", found.message) for found in problems(binding)]
     if violations:
-        raise InvalidRequestError("The request's resources are not valid.", violations=violations)
+        raise InvalidRequestError(INVALID_RESOURCES, violations=violations)
 
 
 def _registrations(
@@ -91,9 +98,21 @@ def _registrations(
 def _resolved(registry: ResourceRegistry, tenant: str, decision: Decision, binding: Binding) -> Binding | None:
     if isinstance(binding, ResourceReference):
         return binding
+    registered = _registered(registry, tenant, decision, binding)
+    if registered is not None:
+        return registered
+    if binding.name in decision.remembered:
+        return replace(decision.remembered[binding.name], register_as="")
+    return _meaning(registry.get(tenant, binding.name), binding)
+
+
+def _registered(registry: ResourceRegistry, tenant: str, decision: Decision, binding: SharedName) -> Binding | None:
     if binding.name in decision.registrations:
         return replace(decision.registrations[binding.name], register_as="")
-    shared = registry.get(tenant, binding.name)
+    return _meaning(registry.registered(tenant, binding.name), binding)
+
+
+def _meaning(shared: Shared | None, binding: SharedName) -> Binding | None:
     if isinstance(shared, SharedReference):
         return shared.reference
     return None if shared is None else binding
@@ -104,22 +123,22 @@ def _bind_required(registry: ResourceRegistry, tenant: str, required: Sequence[s
     for name in required:
         if name in decision.bindings:
             continue
-        resolved = _resolved(registry, tenant, decision, SharedName(name))
+        # What was only remembered is not taken: a request that forgets a database must not get another request's.
+        resolved = _registered(registry, tenant, decision, SharedName(name))
         if resolved is None:
             missing.append(name)
         else:
             decision.bindings[name] = resolved
     if missing:
-        raise StateError(
+        raise ResourceNotBoundError(
             f"Resources the workflow requires are not bound: {', '.join(missing)}. Bind each in the request's "
             "resources, or register a shared resource of that name.",
-            reason=Reason.RESOURCE_NOT_BOUND,
             metadata={"resources": ",".join(missing)},
         )
 
 
 def _unknown(names: Sequence[str]) -> ResourceNotFoundError:
     return ResourceNotFoundError(
-        f"No shared resource has the name {', '.join(names)}. Register it, or bind a reference instead.",
+        f"Resource not registered: {', '.join(names)}. Register it under this name, or bind a reference instead.",
         metadata={"resources": ",".join(names)},
     )

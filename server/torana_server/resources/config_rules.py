@@ -45,16 +45,21 @@ _CREDENTIAL_VALUE = re.compile(
 
 def reference_problems(reference: ResourceReference, resource_type: ResourceType[Any, Any]) -> list[Violation]:
     """Paths are relative to the reference: `config.port`, `register_as`."""
-    violations = [*_field_problems(reference), *_credential_problems(reference.config, "config")]
+    violations = form_problems(reference)
     flagged = {violation.path for violation in violations}
     try:
-        config = parsed_config(reference.config, resource_type)
+        parsed_config(reference.config, resource_type)
     except ValidationError as error:
         found = _model_problems(error, resource_type.config_model)
         return violations + [violation for violation in found if violation.path not in flagged]
     except TypeError as error:
         return [*violations, Violation("config", str(error))]
-    return violations + list(resource_type.problems(config, has_credentials=bool(reference.credentials_ref)))
+    return violations
+
+
+def form_problems(reference: ResourceReference) -> list[Violation]:
+    """What is wrong whatever the type."""
+    return [*_field_problems(reference), *_credential_problems(reference.config, "config")]
 
 
 def parsed_config(config: Mapping[str, object], resource_type: ResourceType[Any, Any]) -> BaseModel:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from torana_server.core.errors import Reason, ResourceError
 from torana_server.resources.borrowers import Borrower, lease_ended
 from torana_server.resources.pools import Lease, Pools
 from torana_server.resources.reference import Binding
+from torana_server.resources.resolver import ResourceResolver
 
 Lend = Callable[[Binding, Borrower], Awaitable[Lease]]
 
@@ -21,14 +23,17 @@ class Leases:
         allowed: frozenset[str] | None,
         *,
         borrower: Callable[[str], Borrower],
+        resolver: ResourceResolver,
         lend: Lend,
         pools: Pools,
     ) -> None:
         self._bindings = bindings
         self._allowed = allowed
         self._borrower = borrower
+        self._resolver = resolver
         self._lend = lend
         self._pools = pools
+        self._given: dict[str, object] = {}
         self._held: dict[str, Lease] = {}
         self._released = False
 
@@ -39,25 +44,22 @@ class Leases:
         RESOURCE_UNAVAILABLE, CREDENTIALS_NOT_FOUND; SecretNotFoundError; ResourceNotFoundError for a shared name that
         is gone.
         """
-        held = self._held.get(name)
-        if held is not None and not self._released:
-            return held.resource
+        if name in self._given and not self._released:
+            return self._given[name]
         borrower = self._borrower(name)
         if self._released:
             raise lease_ended(borrower)
-        lease = await self._lend(self._declared(name), borrower)
+        binding = self._declared(name)
+        resource = await self._resolver.resolve(binding, partial(self._lease, name, binding, borrower))
         if self._released:
-            await self._pools.give_back(lease)
             raise lease_ended(borrower)
-        first = self._held.setdefault(name, lease)
-        if first is not lease:  # asked for twice at once
-            await self._pools.give_back(lease)
-        return first.resource
+        return self._given.setdefault(name, resource)
 
     async def release(self) -> None:
         """Returns everything. Idempotent; never raises, but for the caller's own cancellation, after which the rest is
         returned in the background."""
         self._released = True
+        self._given.clear()
         while self._held:
             _, lease = self._held.popitem()
             try:
@@ -65,6 +67,16 @@ class Leases:
             except BaseException:
                 self._pools.finish_in_background(self.release())
                 raise
+
+    async def _lease(self, name: str, binding: Binding, borrower: Borrower) -> object:
+        lease = await self._lend(binding, borrower)
+        if self._released:
+            await self._pools.give_back(lease)
+            raise lease_ended(borrower)
+        first = self._held.setdefault(name, lease)
+        if first is not lease:  # asked for twice at once
+            await self._pools.give_back(lease)
+        return first.resource
 
     def _declared(self, name: str) -> Binding:
         usable = self._bindings.keys() if self._allowed is None else self._bindings.keys() & self._allowed

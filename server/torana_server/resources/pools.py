@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torana_server.core import logs
 from torana_server.core.clock import Clock, Micros, seconds
 from torana_server.core.errors import Reason, ResourceError, ToranaError
 from torana_server.resources.borrowers import Borrower
@@ -18,7 +18,7 @@ from torana_server.resources.redaction import Scrub, error_text, scrubber
 from torana_server.resources.settings import ResourceSettings
 from torana_server.resources.targets import Target, TargetKeys
 
-_log = logging.getLogger("torana.resources")
+_log = logs.logger("resources")
 
 _FAILURES_KEPT_S = 60.0
 """How long a failure's doubled delay is remembered after it ran out."""
@@ -111,12 +111,18 @@ class Pools:
         `credentials` raises. The pool may use a later version than asked for, never an earlier one.
         """
         key = self._keys.pool(target.line, version)
+        started, reused = time.perf_counter(), True
         while True:
             if self._closed:
                 raise self._unavailable(target, borrower, _SHUTTING_DOWN)
-            pool = self._usable(key) or await self._opened(key, target, borrower, credentials)
+            pool = self._usable(key)
+            if pool is None:
+                reused = False
+                pool = await self._opened(key, target, borrower, credentials)
             if not pool.draining:
-                return self._lend(pool, target, borrower)
+                lease = self._lend(pool, target, borrower)
+                _trace(lease, reused=reused, duration_s=time.perf_counter() - started)
+                return lease
 
     async def give_back(self, lease: Lease) -> None:
         """Never raises, but for the caller's own cancellation; the lease is returned then, too."""
@@ -158,6 +164,11 @@ class Pools:
         pool.health = Health(time.perf_counter() - started, now, error)
         pool.check_due = Micros(now + seconds(pool.health_check_interval_s))
         return pool.health
+
+    async def check_all(self, tenant: str) -> None:
+        """Checks the live pools of a tenant, and the operators' own, at the same time."""
+        pools = [pool for pool in self.live() if pool.target.tenant in ("", tenant)]
+        await asyncio.gather(*(self._spawn(self.check(pool)) for pool in pools))
 
     async def sweep(self) -> None:
         """Drains pools that are idle for too long, checks those that are due, forgets old failures."""
@@ -227,7 +238,9 @@ class Pools:
         opening = self._openings.get(key)
         if opening is None:
             self._require_room(target, borrower)
-            opening = Opening(target.tenant, self._spawn(self._open(key, target, credentials)))
+            errand = logs.Errand()
+            opening = Opening(target.tenant, self._spawn(self._open(key, target, credentials), errand.context()))
+            opening.task.add_done_callback(lambda _: errand.end())
             self._openings[key] = opening
             opening.task.add_done_callback(lambda _: self._openings.pop(key, None))
         # A caller that gives up leaves the opening to the others that wait for it.
@@ -282,8 +295,8 @@ class Pools:
         now = self._clock.now()
         failure = Failure(reason, text, now, Micros(now + seconds(delay_s)), delay_s)
         self._failures[key] = failure
-        where = "".join(traceback.format_tb(error.__traceback__))
-        _log.warning("%s %s could not be opened: %s\n%s", target.type.name, target.description, text, where)
+        name = target.type.name
+        _log.warning("%s %s could not be opened", name, target.description, exc_info=_scrubbed(error, text))
         return failure
 
     def _explained(self, error: Exception, scrub: Scrub) -> tuple[Reason, str]:
@@ -349,16 +362,35 @@ class Pools:
             self._report(pool, "did not close well", error)
 
     def _report(self, pool: Pool, what: str, error: Exception) -> None:
-        where = "".join(traceback.format_tb(error.__traceback__))
-        name, text = pool.target.type.name, pool.scrub(error_text(error))
-        _log.error("%s %s %s: %s\n%s", name, pool.target.description, what, text, where)
+        name, scrubbed = pool.target.type.name, _scrubbed(error, pool.scrub(error_text(error)))
+        _log.error("%s %s %s", name, pool.target.description, what, exc_info=scrubbed, extra={"pool": pool.name})
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    def _spawn(self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, context=context or contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_retrieve)
         return task
+
+
+def _scrubbed(error: Exception, text: str) -> ResourceError:
+    """The stack of a driver's error without its own words and causes, which may repeat what it was told."""
+    return ResourceError(text).with_traceback(error.__traceback__)
+
+
+def _trace(lease: Lease, *, reused: bool, duration_s: float) -> None:
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    target = lease.pool.target
+    fields = {
+        "resource": lease.borrower.resource,
+        "resource_type": target.type.name,
+        "target": target.description,
+        "pool": lease.pool.name,
+        "reused": reused,
+        "duration_ms": round(duration_s * 1_000, 3),
+    }
+    _log.debug("resource resolved", extra=fields)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

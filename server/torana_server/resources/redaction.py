@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from torana_server.core.credentials import ALLOWED_HOSTS
+
 REDACTED = "[redacted]"
 TEXT_CHARS_MAX = 500
 
@@ -42,8 +44,9 @@ def _strings(value: object) -> Iterator[str]:
         if len(value) >= _SHORTEST_REDACTED:
             yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for key, item in value.items():
+            if key != ALLOWED_HOSTS:
+                yield from _strings(item)
     elif isinstance(value, Sequence):
         for item in value:
             yield from _strings(item)

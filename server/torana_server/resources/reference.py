@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 
 from torana_server.core.errors import InvalidRequestError, Violation
 
+INVALID_RESOURCES = "Resources of the request are not valid."
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceReference:
@@ -100,4 +102,4 @@ def _field_problems(value: Mapping[str, object], prefix: str) -> list[Violation]
 
 
 def _invalid(violations: list[Violation]) -> InvalidRequestError:
-    return InvalidRequestError("A resource is not valid.", violations=violations)
+    return InvalidRequestError(INVALID_RESOURCES, violations=violations)

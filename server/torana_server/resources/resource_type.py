@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from torana_server.core.errors import Violation
 from torana_server.resources.borrowers import Borrower
 
 
@@ -36,13 +35,15 @@ class ResourceType(ABC, Generic[ConfigT, PoolT]):
     reaches callers as RESOURCE_UNAVAILABLE with the credentials taken out of its text.
     """
 
-    name: ClassVar[str]
+    name: str
     """The value of `ResourceReference.type`."""
-    description: ClassVar[str]
+    description: str
     """One sentence."""
     config_model: ClassVar[type[BaseModel]]
-    credential_fields: ClassVar[frozenset[str]] = frozenset()
-    """What `open` understands of a secret; everything else in it is left out."""
+    credential_fields: ClassVar[frozenset[str] | None] = frozenset()
+    """What `open` understands of a secret; everything else in it is left out. None: it gets all of it. A type that
+    lists `allowed_hosts` promises to send credentials to no host but these; any other gets nothing of a secret that
+    has them."""
     plain_credential: ClassVar[str] = ""
     """The field that a provider's plain string stands for; empty: a plain string is an error."""
 
@@ -69,10 +70,6 @@ class ResourceType(ABC, Generic[ConfigT, PoolT]):
     def stats(self, pool: PoolT) -> Mapping[str, int]:
         """Numbers of the pool, such as `size` and `free`."""
         return {}
-
-    def problems(self, config: ConfigT, *, has_credentials: bool) -> Sequence[Violation]:
-        """What is wrong between the config and the rest of the reference; paths from the reference."""
-        return ()
 
     def provider_host(self, config: ConfigT) -> str:
         """The host whose registered domain chooses an entry of a secret with one entry a provider; "" for none."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from torana_server.access import Principal
+from torana_server.core import logs
 from torana_server.core.clock import Clock
 from torana_server.core.errors import (
     Reason,
@@ -21,25 +21,27 @@ from torana_server.core.errors import (
 )
 from torana_server.resources.binding import decide
 from torana_server.resources.borrowers import Borrower
-from torana_server.resources.config_rules import parsed_config, reference_problems
+from torana_server.resources.config_rules import form_problems, parsed_config, reference_problems
 from torana_server.resources.credentials import select_credentials
 from torana_server.resources.leases import Leases
 from torana_server.resources.pools import Lease, Pool, Pools, leased_by
 from torana_server.resources.ports import SecretReader
 from torana_server.resources.reference import Binding, ResourceReference
 from torana_server.resources.registry import ResourceRegistry, Shared, SharedObject
+from torana_server.resources.resolver import Resolved, ResourceResolver
 from torana_server.resources.settings import ResourceSettings
 from torana_server.resources.status import ResourceState, ResourceStatus
 from torana_server.resources.targets import Target, TargetKeys
 from torana_server.resources.type_registry import ResourceTypes
 
-_log = logging.getLogger("torana.resources")
+_log = logs.logger("resources")
 
 
 class Resources:
     """References in, live objects out. Nothing of one tenant is reachable from another, but operators' objects.
 
-    `redact` removes what the server knows to be secret from a text; drivers' texts go through it before they leave.
+    `resolver` is where every lease goes through. `redact` removes what the server knows to be secret from a text;
+    drivers' texts go through it before they leave.
     """
 
     def __init__(
@@ -48,12 +50,15 @@ class Resources:
         types: ResourceTypes,
         secrets: SecretReader,
         *,
+        resolver: ResourceResolver | None = None,
         clock: Clock,
         settings: ResourceSettings,
         redact: Callable[[str], str],
     ) -> None:
         self.registry = registry
         self.types = types
+        self._resolver = resolver or ResourceResolver(registry, secrets)
+        types.use(self._resolver.own_types)
         self._secrets = secrets
         self._clock = clock
         self._settings = settings
@@ -80,7 +85,12 @@ class Resources:
         await self._pools.sweep()
 
     def problems(self, reference: ResourceReference) -> list[Violation]:
-        """Everything wrong with the reference, without IO. Paths are relative to it: `type`, `config.port`."""
+        """Everything wrong with the reference, without IO. Paths are relative to it: `type`, `config.port`.
+
+        A resolver of the operator's answers for all types: then only the form is looked at.
+        """
+        if self._resolver.is_replaced:
+            return form_problems(reference)
         try:
             resource_type = self.types.get(reference.type)
         except TypeNotFoundError as error:
@@ -88,20 +98,31 @@ class Resources:
         return reference_problems(reference, resource_type)
 
     def bind(
-        self, principal: Principal, requested: Mapping[str, Binding], required: Sequence[str]
+        self,
+        principal: Principal,
+        requested: Mapping[str, Binding],
+        required: Sequence[str],
+        *,
+        share_inline: bool = False,
     ) -> dict[str, Binding]:
         """What each name of a request means, complete enough to be stored with the execution.
 
         Shared names become the references registered under them (operators' objects stay names), required names that
-        are not requested are taken from shared names equal to them, and `register_as` is carried out. Raises
+        are not requested are taken from shared names equal to them, and `register_as` is carried out. With
+        `share_inline`, "@name" stands for the request's references in later requests. Raises
         InvalidRequestError with all violations, ConflictError (RESOURCE_CONFLICT), ResourceNotFoundError for an
-        unknown `@name`, StateError (RESOURCE_NOT_BOUND) naming what is missing, ExhaustedError when the tenant has too
-        many shared names. Nothing is registered when anything is refused.
+        unknown `@name`, ResourceNotBoundError naming what is missing, ExhaustedError when the tenant has too many
+        shared names. Nothing is registered when anything is refused.
         """
-        decision = decide(self.registry, principal.tenant, requested, required, self.problems)
-        self.registry.register_all(
-            decision.registrations, tenant=principal.tenant, names_max=self._settings.names_per_tenant_max
+        # What a replaced resolver took without a look may mean nothing to the next one.
+        share_inline = share_inline and not self._resolver.is_replaced
+        decision = decide(
+            self.registry, principal.tenant, requested, required, self.problems, share_inline=share_inline
         )
+        names_max = self._settings.names_per_tenant_max
+        self.registry.register_all(decision.registrations, tenant=principal.tenant, names_max=names_max)
+        if decision.remembered:
+            self.registry.remember(principal.tenant, decision.remembered, names_max=names_max)
         return decision.bindings
 
     def open(
@@ -122,7 +143,7 @@ class Resources:
         async def lend(binding: Binding, borrower: Borrower) -> Lease:
             return await self._lend(principal, binding, borrower)
 
-        return Leases(bindings, allowed, borrower=borrower, lend=lend, pools=self._pools)
+        return Leases(bindings, allowed, borrower=borrower, resolver=self._resolver, lend=lend, pools=self._pools)
 
     async def list(self, principal: Principal) -> list[ResourceStatus]:
         """Shared names and live pools of the tenant, by name. Opens nothing."""
@@ -148,6 +169,10 @@ class Resources:
         if pool is not None:
             await self._pools.check(pool)
         return self._status(principal, name)
+
+    async def check_all(self, principal: Principal) -> None:
+        """Checks every live pool that the tenant can see. Opens nothing; failed checks are answers."""
+        await self._pools.check_all(principal.tenant)
 
     async def drain(self, principal: Principal, name: str) -> ResourceStatus:
         """The live pool takes no new leases and closes with its last; the next lease opens a new one.
@@ -183,13 +208,20 @@ class Resources:
         async def credentials() -> tuple[Mapping[str, object], int]:
             return await self._credentials(principal, target, borrower)
 
-        return await self._pools.lease(target, version, borrower, credentials)
+        lease = await self._pools.lease(target, version, borrower, credentials)
+        if isinstance(lease.pool.resource, Resolved) and isinstance(binding, ResourceReference):
+            self._remember_resolved(principal.tenant, lease.pool.resource, binding)
+        return lease
+
+    def _remember_resolved(self, tenant: str, resolved: Resolved, reference: ResourceReference) -> None:
+        names = {registration.name: reference for registration in resolved.registrations}
+        self.registry.remember(tenant, names, names_max=self._settings.names_per_tenant_max)
 
     async def _credentials(
         self, principal: Principal, target: Target, borrower: Borrower
     ) -> tuple[Mapping[str, object], int]:
         if not target.credentials_ref:
-            return {}, 0
+            return target.credentials, 0
         purpose = f"execution {borrower.execution} step {borrower.step} resource {borrower.resource}"
         secret, version = await self._secrets.read(principal, target.credentials_ref, purpose=purpose)
         selected = select_credentials(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
-from torana_server.resources.factory import NoConfig
 from torana_server.resources.reference import ResourceReference, canonical_json
 from torana_server.resources.registry import SharedObject
 from torana_server.resources.resource_type import ResourceType
@@ -20,7 +20,8 @@ class Target:
     """Everything a pool is opened from but the credentials.
 
     `line` is equal for targets that differ in nothing, whatever version their secret has. `kept_open`: not closed for
-    being idle, since an operator's object may hold state. `tenant` is empty for those.
+    being idle, since an operator's object may hold state. `tenant` is empty for those, and `credentials` are what
+    its factory holds itself.
     """
 
     tenant: str
@@ -31,6 +32,7 @@ class Target:
     credentials_key: str = ""
     health_check_interval_s: float | None = None
     kept_open: bool = False
+    credentials: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     @property
     def description(self) -> str:
@@ -68,7 +70,8 @@ class TargetKeys:
         )
 
     def operators(self, shared: SharedObject) -> Target:
-        return Target("", shared.type, NoConfig(), self._digest("object", shared.name), kept_open=True)
+        line = self._digest("object", shared.name)
+        return Target("", shared.type, shared.config, line, kept_open=True, credentials=shared.credentials)
 
     def pool(self, line: bytes, version: int) -> bytes:
         """The key of the pool of a line that uses this version of its secret."""

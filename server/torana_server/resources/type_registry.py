@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
 from torana_server.core.errors import ConflictError, Reason, TypeNotFoundError
 from torana_server.core.ids import NAME_RULE, is_name
 from torana_server.resources.config_rules import nearest
+from torana_server.resources.resolver import Resolve, ResolverType
 from torana_server.resources.resource_type import ResourceType
 from torana_server.resources.types.cache import CacheType
 from torana_server.resources.types.database import DatabaseType
@@ -24,6 +25,8 @@ class ResourceTypes:
 
     def __init__(self) -> None:
         self._types: dict[str, ResourceType[Any, Any]] = {}
+        self._resolvers: Mapping[str, Resolve] = {}
+        self._resolver_types: dict[str, ResolverType] = {}
 
     @classmethod
     def standard(cls) -> ResourceTypes:
@@ -48,9 +51,13 @@ class ResourceTypes:
             )
         self._types[name] = type_class()
 
+    def use(self, resolvers: Mapping[str, Resolve]) -> None:
+        """Makes the functions of a ResourceResolver types, above all others. What is added to them later counts."""
+        self._resolvers = resolvers
+
     def get(self, name: str) -> ResourceType[Any, Any]:
         """Raises TypeNotFoundError (RESOURCE_TYPE_NOT_FOUND), which suggests the nearest name."""
-        found = self._types.get(name)
+        found = self._resolver_type(name) or self._types.get(name)
         if found is None:
             hint = nearest(name, self.names()) or f"; known are {', '.join(self.names())}"
             raise TypeNotFoundError(
@@ -62,4 +69,13 @@ class ResourceTypes:
 
     def names(self) -> Sequence[str]:
         """Sorted."""
-        return sorted(self._types)
+        return sorted(self._types.keys() | self._resolvers.keys())
+
+    def _resolver_type(self, name: str) -> ResolverType | None:
+        resolve = self._resolvers.get(name)
+        if resolve is None:
+            return None
+        known = self._resolver_types.get(name)
+        if known is None or known.resolve != resolve:
+            known = self._resolver_types[name] = ResolverType(name, resolve)
+        return known

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from torana_server.core.credentials import ALLOWED_HOSTS
 from torana_server.core.errors import InvalidRequestError, Reason, Violation
 from torana_server.core.limits import INTEGER_DIGITS_MAX, SECRET_BYTES_MAX, VALUE_DEPTH_MAX
 
 _INTEGER_BOUND = 10**INTEGER_DIGITS_MAX
 _AUTH_SCHEMES = ("bearer ", "basic ", "token ", "apikey ")
-_PUBLIC_KEYS = frozenset({"header"})
-"""Keys whose value is the name of an HTTP header: hiding `Authorization` from every log protects nothing."""
+_PUBLIC_KEYS = frozenset({"header", ALLOWED_HOSTS})
+"""Keys whose value is the name of an HTTP header, or hosts: hiding `Authorization` from every log protects nothing."""
 
 
 def encode_value(value: object) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,12 +26,16 @@ CACHE_TTL_S_DEFAULT = 300.0
 CACHE_TTL_S_MAX = 86_400.0
 CACHE_ENTRIES_DEFAULT = 1_024
 
+Supply = Callable[[], Awaitable[tuple[SecretStore, Keyring]]]
+"""Opens the store of a gateway's vault and says which keyring goes with it."""
+
 
 class SecretManager:
     """Named, versioned, encrypted JSON objects of credentials, separate for each tenant.
 
-    Usable at once: until a gateway opens it over a durable store it keeps secrets in memory, encrypted by a
-    key of its own, and `open` moves them over. Every read, write, delete and rotation is audited.
+    Usable at once. That of a gateway opens the gateway's vault on first use. One that belongs to no gateway yet
+    keeps secrets in memory, encrypted by a key of its own, and moves them over when it gets a vault. Every read,
+    write, delete and rotation is audited.
 
     Methods raise InvalidRequestError for malformed arguments, SecretNotFoundError for an absent or expired
     secret, VaultError for a record that does not authenticate (SECRET_CORRUPT) or a key that is missing or
@@ -63,14 +67,33 @@ class SecretManager:
         self._vault: OpenVault | None = None
         self._volatile: MemorySecretStore | None = None
         self._closed = False
+        self._supply: Supply | None = None
 
     @property
     def keyring(self) -> Keyring | None:
         """The keyring given at construction, which `open` prefers."""
         return self._keyring
 
+    def attach(self, supply: Supply) -> None:
+        """Says where the vault is, for `open_attached` and for the first use before it; called by the gateway.
+
+        Raises StateError when the manager has the open vault of another gateway.
+        """
+        if self._vault is not None and self._volatile is None:
+            raise StateError(
+                "the secret manager belongs to a gateway that is open; give each gateway its own",
+                reason=Reason.INVALID_REQUEST,
+            )
+        self._supply = supply
+
+    async def open_attached(self) -> None:
+        """Opens the vault that `attach` named, unless it is open. Raises like `open`."""
+        async with self._lock:
+            if self._vault is None or self._volatile is not None:
+                await self._open_supplied()
+
     async def open(self, store: SecretStore, keyring: Keyring | None = None) -> None:
-        """Binds the manager to its durable store, which it owns from then on; called by the gateway.
+        """Binds the manager to its durable store, which it owns from then on.
 
         Secrets stored before are moved over, every version, as new versions. Raises VaultError
         (VAULT_SEALED), leaving everything as it was, unless the keyring is the one `store` was written with.
@@ -78,17 +101,7 @@ class SecretManager:
         async with self._lock:
             if self._vault is not None and self._volatile is None:
                 raise StateError("the secret manager is open already", reason=Reason.INVALID_REQUEST)
-            vault = await self._open_vault(store, keyring)
-            before, self._vault = self._vault, None  # calls made from now on wait for the lock
-            moved = False
-            try:
-                if before is not None and self._volatile is not None:
-                    await _move(before, self._volatile, vault)
-                moved = True
-            finally:
-                self._vault = vault if moved else before
-            self._volatile = None
-            self._closed = False
+            await self._bind(store, keyring)
 
     async def close(self) -> None:
         """Writes what audit is pending and closes the store. Secrets that were only in memory are gone."""
@@ -119,7 +132,7 @@ class SecretManager:
             )
         expires = self._expiry(expire_time)
         plaintext = encode_value(value)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.store(principal, name, plaintext, expire_time=expires)
 
     async def get_secret(
@@ -127,39 +140,39 @@ class SecretManager:
     ) -> dict[str, Any]:
         """The values, the latest version's by default, in a dict of the caller's own."""
         _check_name(name)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return (await vault.read(principal, name, version, purpose)).secret.reveal()
 
     async def read(self, principal: Principal, name: str, *, purpose: str) -> tuple[Secret, int]:
         """The latest version and its number. `purpose` goes to the audit: which execution, which resource."""
         _check_name(name)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         found = await vault.read(principal, name, None, purpose)
         return found.secret, found.version
 
     async def current_version(self, principal: Principal, name: str) -> int:
         """The latest version's number, as fresh as `read` is. Hands out no value and is not audited."""
         _check_name(name)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return (await vault.peek(principal.tenant, name, None)).version
 
     async def describe_secret(self, name: str, *, principal: Principal = LOCAL) -> SecretInfo:
         """What may be known of a secret without reading it, expired or not."""
         _check_name(name)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.describe(principal.tenant, name)
 
     async def delete_secret(self, name: str, *, principal: Principal = LOCAL) -> None:
         """Destroys a secret with all its versions. A later secret of that name goes on counting versions."""
         _check_name(name)
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         await vault.delete(principal, name)
 
     async def list_secrets(
         self, *, principal: Principal = LOCAL, after: str = "", limit: int | None = None
     ) -> list[SecretInfo]:
         """By name, those greater than `after`: at most `limit`, or all."""
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         found: list[SecretInfo] = []
         while limit is None or len(found) < limit:
             size = PAGE_SIZE_MAX if limit is None else min(PAGE_SIZE_MAX, limit - len(found))
@@ -175,12 +188,12 @@ class SecretManager:
         Nothing stops meanwhile and no secret is encrypted again. Interrupted, call it again. See `Keyring`
         for the order of a rotation.
         """
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.rotate(principal)
 
     async def key_usage(self) -> Mapping[str, int]:
         """How many tenant keys each key of the keyring wraps. A key that is absent may be retired."""
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.key_usage()
 
     async def audit(
@@ -189,23 +202,53 @@ class SecretManager:
         """The tenant's audit, newest first. `before`: the `sequence` that the page before ended with."""
         if not 1 <= limit <= PAGE_SIZE_MAX:
             raise InvalidRequestError(f"limit is {limit}; it is 1 to {PAGE_SIZE_MAX}")
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.audit(principal.tenant, before, limit)
 
     async def trim_audit(self, before: datetime) -> int:
         """Removes audit records of every tenant older than `before`; returns how many."""
-        vault = self._vault or await self._open_volatile()
+        vault = await self._opened()
         return await vault.trim_audit(from_datetime(before))
 
-    async def _open_volatile(self) -> OpenVault:
+    async def _opened(self) -> OpenVault:
+        if self._vault is not None and (self._volatile is None or self._supply is None):
+            return self._vault
+        return await self._open_on_first_use()
+
+    async def _open_on_first_use(self) -> OpenVault:
         async with self._lock:
+            if self._closed:
+                raise VaultError("the secret manager is closed")
+            if self._supply is not None and (self._vault is None or self._volatile is not None):
+                return await self._open_supplied()
             if self._vault is None:
-                if self._closed:
-                    raise VaultError("the secret manager is closed")
                 store = MemorySecretStore()
                 self._vault = await self._open_vault(store, Keyring([LocalKey.random("memory-")]))
                 self._volatile = store
             return self._vault
+
+    async def _open_supplied(self) -> OpenVault:
+        assert self._supply is not None
+        store, keyring = await self._supply()
+        try:
+            return await self._bind(store, keyring)
+        except BaseException:
+            await store.close()
+            raise
+
+    async def _bind(self, store: SecretStore, keyring: Keyring | None) -> OpenVault:
+        vault = await self._open_vault(store, keyring)
+        before, self._vault = self._vault, None  # calls made from now on wait for the lock
+        moved = False
+        try:
+            if before is not None and self._volatile is not None:
+                await _move(before, self._volatile, vault)
+            moved = True
+        finally:
+            self._vault = vault if moved else before
+        self._volatile = None
+        self._closed = False
+        return vault
 
     async def _open_vault(self, store: SecretStore, keyring: Keyring | None) -> OpenVault:
         keyring = self._keyring or keyring

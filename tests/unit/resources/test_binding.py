@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from torana_server.core.errors import (
@@ -7,8 +9,8 @@ from torana_server.core.errors import (
     ExhaustedError,
     InvalidRequestError,
     Reason,
+    ResourceNotBoundError,
     ResourceNotFoundError,
-    StateError,
 )
 from torana_server.resources import ResourceReference, Resources, SharedName, binding_from
 from torana_server.resources.reference import canonical_json
@@ -46,7 +48,7 @@ def test_required_names_nobody_bound_come_from_equal_shared_names(resources: Res
 
 
 def test_what_is_missing_is_named_in_full(resources: Resources) -> None:
-    with pytest.raises(StateError, match="one, two") as caught:
+    with pytest.raises(ResourceNotBoundError, match="one, two") as caught:
         resources.bind(ALICE, {"x": thing()}, ["one", "x", "two"])
     assert caught.value.reason is Reason.RESOURCE_NOT_BOUND
 
@@ -86,6 +88,62 @@ def test_registering_the_same_again_is_no_conflict_and_keeps_a_reserved_name_res
     assert getattr(shared, "reserved", False)
 
 
+def test_inline_references_are_remembered_under_their_own_names_when_asked_for(resources: Resources) -> None:
+    resources.bind(ALICE, {"kept": thing("a")}, [], share_inline=True)
+    resources.bind(ALICE, {"lost": thing("b")}, [])
+    assert resources.bind(ALICE, {"x": SharedName("kept")}, [])["x"] == thing("a")
+    for principal, name in ((ALICE, "lost"), (BOB, "kept")):
+        with pytest.raises(ResourceNotFoundError, match=f"Resource not registered: @{name}"):
+            resources.bind(principal, {"x": SharedName(name)}, [])
+
+
+def test_a_remembered_name_means_what_the_latest_request_brought_and_conflicts_with_nothing(
+    resources: Resources, world: World
+) -> None:
+    resources.bind(ALICE, {"db": thing("a")}, [], share_inline=True)
+    assert resources.bind(ALICE, {"db": thing("b")}, [], share_inline=True) == {"db": thing("b")}
+    assert resources.bind(ALICE, {"db": SharedName("db")}, [])["db"] == thing("b")
+    resources.bind(ALICE, {"x": thing("c", register_as="db")}, [])
+    world.registry.register_factory("ledger", object)
+    assert resources.bind(ALICE, {"ledger": thing("d"), "db": thing("e")}, [], share_inline=True)["db"] == thing("e")
+    bound = resources.bind(ALICE, {"db": SharedName("db"), "ledger": SharedName("ledger")}, [])
+    assert bound == {"db": thing("c"), "ledger": SharedName("ledger")}
+
+
+def test_a_request_may_refer_to_its_own_references_before_those_of_earlier_requests(resources: Resources) -> None:
+    resources.bind(ALICE, {"main": thing("old")}, [], share_inline=True)
+    bound = resources.bind(ALICE, {"main": thing("new"), "replica": SharedName("main")}, [], share_inline=True)
+    assert bound["replica"] == thing("new")
+
+
+def test_what_was_only_remembered_is_never_taken_for_a_resource_that_a_request_left_out(resources: Resources) -> None:
+    resources.bind(ALICE, {"db": thing("a")}, ["db"], share_inline=True)
+    with pytest.raises(ResourceNotBoundError, match="db"):
+        resources.bind(ALICE, {}, ["db"], share_inline=True)
+
+
+def test_the_oldest_remembered_names_are_forgotten_first(resources: Resources, world: World) -> None:
+    for name in "abcad":
+        resources.bind(ALICE, {name: thing(name)}, [], share_inline=True)
+    assert [shared.name for shared in world.registry.shared(ALICE.tenant)] == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        lambda resources: resources.bind(ALICE, {}, ["db"]),
+        lambda resources: resources.bind(ALICE, {"db": SharedName("nowhere")}, []),
+        lambda resources: resources.bind(ALICE, {"db": ResourceReference("database", {"port": 0})}, []),
+        lambda resources: resources.bind(ALICE, {"db": ResourceReference("databse")}, []),
+    ],
+)
+def test_whatever_is_wrong_with_resources_is_a_value_error_that_says_resource(
+    resources: Resources, bind: Callable[[Resources], object]
+) -> None:
+    with pytest.raises(ValueError, match="Resource"):
+        bind(resources)
+
+
 def test_two_meanings_of_one_name_in_a_request_conflict(resources: Resources) -> None:
     with pytest.raises(ConflictError):
         resources.bind(ALICE, {"a": thing("a", register_as="n"), "b": thing("b", register_as="n")}, [])
@@ -98,7 +156,7 @@ def test_two_meanings_of_one_name_in_a_request_conflict(resources: Resources) ->
 def test_nothing_is_registered_when_anything_is_refused(
     resources: Resources, world: World, bad: dict[str, SharedName | ResourceReference], required: list[str]
 ) -> None:
-    with pytest.raises((ResourceNotFoundError, InvalidRequestError, StateError)):
+    with pytest.raises((ResourceNotFoundError, InvalidRequestError, ResourceNotBoundError)):
         resources.bind(ALICE, {"db": thing("a", register_as="main"), **bad}, required)
     assert world.registry.shared(ALICE.tenant) == []
 

@@ -141,13 +141,6 @@ def test_a_key_without_a_secret_is_refused(resources: Resources) -> None:
     assert violation.path == "credentials_key"
 
 
-def test_credentials_that_nothing_binds_to_a_host_need_allowed_hosts(resources: Resources) -> None:
-    (violation,) = resources.problems(ResourceReference("http_client", {}, credentials_ref="login"))
-    assert (violation.path, "allowed_hosts" in violation.message) == ("config.allowed_hosts", True)
-    allowed = ResourceReference("http_client", {"allowed_hosts": ["api.example.com"]}, credentials_ref="login")
-    assert resources.problems(allowed) == []
-
-
 def test_every_setting_of_a_type_is_in_its_schema_with_a_default_or_a_bound() -> None:
     types = ResourceTypes.standard()
     assert list(types.names()) == ["cache", "database", "http_client"]

@@ -53,6 +53,39 @@ def test_no_match_lists_the_key_names_and_no_values(secret: dict[str, object], k
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("secret", "selected"),
+    [
+        ({"token": "t", "allowed_hosts": ["a"]}, {"token": "t", "allowed_hosts": ["a"]}),
+        ({"stripe": "sk", "allowed_hosts": ["a"]}, {"token": "sk", "allowed_hosts": ["a"]}),
+        ({"stripe": {"token": "sk"}, "allowed_hosts": ["a"]}, {"token": "sk", "allowed_hosts": ["a"]}),
+        (
+            {"stripe": {"token": "sk", "allowed_hosts": ["b"]}, "allowed_hosts": ["a"]},
+            {"token": "sk", "allowed_hosts": ["b"]},
+        ),
+    ],
+)
+def test_the_hosts_of_an_entry_or_else_of_the_secret_come_with_the_credentials(
+    secret: dict[str, object], selected: dict[str, object]
+) -> None:
+    assert select_credentials(secret, fields=HTTP, plain_field="token", host="api.stripe.com") == selected
+
+
+def test_hosts_alone_are_no_credentials() -> None:
+    with pytest.raises(ResourceError, match="its keys: none"):
+        select_credentials({"allowed_hosts": ["a"]}, fields=HTTP, plain_field="token")
+
+
+def test_a_type_that_does_not_heed_the_hosts_of_a_secret_gets_nothing_of_it() -> None:
+    with pytest.raises(ResourceError, match="which this type does not heed"):
+        select_credentials({"password": "p", "allowed_hosts": ["a"]}, fields=frozenset({"password"}))
+
+
+def test_a_type_of_no_fields_gets_the_whole_secret_or_entry() -> None:
+    assert select_credentials({"a": 1, "b": "x"}, fields=None) == {"a": 1, "b": "x"}
+    assert select_credentials({"a": {"c": 2}}, fields=None, key="a") == {"c": 2}
+
+
 def test_a_plain_string_is_no_login_for_a_database() -> None:
     with pytest.raises(ResourceError, match="an object with any of dsn, password, user"):
         select_credentials({"main": "pw"}, fields=DATABASE, key="main")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from yarl import URL
 
 from torana_server.core.errors import Reason, ResourceError
+from torana_server.resources.types.cache import CacheConfig, CacheType
 from torana_server.resources.types.database import DatabaseConfig, DatabaseType, connect_arguments
 from torana_server.resources.types.http_client import HttpClientConfig, Origin, joined, permitted_origins
 
@@ -96,4 +99,70 @@ def test_paths_go_below_the_base(base: str | None, path: str, whole: str) -> Non
     ],
 )
 def test_allowed_hosts_mean_https_but_on_this_machine(host: str, origin: Origin) -> None:
-    assert permitted_origins(HttpClientConfig(allowed_hosts=[host])) == [origin]
+    assert permitted_origins(HttpClientConfig(allowed_hosts=[host]), {}) == [origin]
+
+
+API, CDN = Origin("https", "api.example.com", 443), Origin("https", "cdn.example.com", 443)
+
+
+@pytest.mark.parametrize(
+    ("config", "secret", "permitted"),
+    [
+        ({}, ["api.example.com", "cdn.example.com"], [API, CDN]),
+        ({"base_url": "https://api.example.com/v1"}, ["api.example.com", "cdn.example.com"], [API]),
+        ({"allowed_hosts": ["API.example.com"]}, ["api.EXAMPLE.com", "cdn.example.com"], [API]),
+    ],
+)
+def test_the_hosts_of_the_secret_stand_in_for_those_of_the_reference_which_may_only_be_fewer(
+    config: dict[str, Any], secret: list[str], permitted: list[Origin]
+) -> None:
+    assert permitted_origins(HttpClientConfig(**config), {"token": "t", "allowed_hosts": secret}) == permitted
+
+
+@pytest.mark.parametrize(
+    ("config", "credentials", "said"),
+    [
+        ({}, {"token": "t"}, "nothing says which hosts"),
+        (
+            {"base_url": "https://evil.com"},
+            {"token": "t", "allowed_hosts": ["api.example.com"]},
+            "https://evil.com:443",
+        ),
+        ({"base_url": "http://api.example.com"}, {"token": "t", "allowed_hosts": ["api.example.com"]}, "http://api"),
+        (
+            {"allowed_hosts": ["evil.com"]},
+            {"token": "t", "allowed_hosts": ["api.example.com"]},
+            "may go to https://api",
+        ),
+        ({}, {"token": "t", "allowed_hosts": ["https://x/path"]}, "must be host"),
+        ({}, {"token": "t", "allowed_hosts": "api.example.com"}, "must be a list of hosts"),
+        ({}, {"token": "t", "allowed_hosts": []}, "must be a list of hosts"),
+    ],
+)
+def test_credentials_without_a_host_or_for_other_hosts_are_refused(
+    config: dict[str, Any], credentials: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ResourceError, match=said) as caught:
+        permitted_origins(HttpClientConfig(**config), credentials)
+    assert caught.value.reason is Reason.CREDENTIALS_NOT_FOUND
+
+
+@pytest.mark.parametrize("hosts", [["db.example.com"], ["other", "DB.example.com:5432"], None])
+def test_a_database_takes_a_secret_for_its_host(hosts: list[str] | None) -> None:
+    config = DatabaseConfig(host="db.example.com")
+    credentials = {"user": "u", "password": "p"} | ({"allowed_hosts": hosts} if hosts else {})
+    assert connect_arguments(config, credentials)["host"] == "db.example.com"
+
+
+@pytest.mark.parametrize("login", [{"user": "u", "password": "p"}, {"dsn": "postgresql://u:p@evil.com/app"}])
+def test_a_database_elsewhere_gets_no_secret_that_is_bound_to_a_host(login: dict[str, str]) -> None:
+    config = DatabaseConfig(host=None if "dsn" in login else "evil.com")
+    with pytest.raises(ResourceError, match=r"may go to db.example.com only, and the reference names evil.com:5432"):
+        connect_arguments(config, {**login, "allowed_hosts": ["db.example.com"]})
+
+
+async def test_a_cache_elsewhere_gets_no_secret_that_is_bound_to_a_host() -> None:
+    with pytest.raises(ResourceError, match=r"may go to cache\.example\.com:6380 only"):
+        await CacheType().open(
+            CacheConfig(host="cache.example.com"), {"password": "p", "allowed_hosts": ["cache.example.com:6380"]}
+        )

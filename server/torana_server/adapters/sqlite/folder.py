@@ -26,14 +26,12 @@ class DataFolder:
         """Raises StateError (JOURNAL_IN_USE) if another process has the folder, UnavailableError if it is unusable."""
         self.path = path
         self.journal = path / JOURNAL_FILE
+        make_private_folder(path)
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(_open_private(self.journal))
             self._lock = _open_private(path / LOCK_FILE)
         except OSError as error:
-            raise UnavailableError(
-                f"the data folder {path} cannot be used ({error.strerror}); give the server a folder it may write to"
-            ) from error
+            raise _unusable(path, error) from error
         self._take_lock()
 
     def _take_lock(self) -> None:
@@ -48,6 +46,20 @@ class DataFolder:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def make_private_folder(path: Path) -> None:
+    """With mode 0700, unless it is there. Raises UnavailableError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"the data folder {path} cannot be used ({error.strerror}); give the server a folder it may write to"
+    )
 
 
 def _open_private(path: Path) -> int:

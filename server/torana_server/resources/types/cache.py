@@ -16,8 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
+from torana_server.core.credentials import ALLOWED_HOSTS
 from torana_server.resources.borrowers import Borrower, Holdings, lease_ended
-from torana_server.resources.credentials import credential_text
+from torana_server.resources.credentials import credential_text, require_host
 from torana_server.resources.resource_type import ResourceType, TypeConfig
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -56,9 +57,10 @@ class CacheType(ResourceType[CacheConfig, CachePool]):
     name = "cache"
     description = "A Redis or Valkey client."
     config_model = CacheConfig
-    credential_fields = frozenset({"username", "password"})
+    credential_fields = frozenset({"username", "password", ALLOWED_HOSTS})
 
     async def open(self, config: CacheConfig, credentials: Mapping[str, object]) -> CachePool:
+        require_host(credentials, config.host, config.port)
         connections = redis.asyncio.BlockingConnectionPool(
             max_connections=config.max_connections,
             timeout=config.acquire_timeout,

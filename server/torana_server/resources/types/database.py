@@ -14,10 +14,11 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import asyncpg
 from pydantic import Field, model_validator
 
+from torana_server.core.credentials import ALLOWED_HOSTS
 from torana_server.core.errors import ResourceError
 from torana_server.resources.acquisition import Acquisition
 from torana_server.resources.borrowers import Borrower, Holdings, lease_ended
-from torana_server.resources.credentials import credential_text, credentials_error
+from torana_server.resources.credentials import credential_text, credentials_error, require_host
 from torana_server.resources.resource_type import ResourceType, TypeConfig
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -83,7 +84,7 @@ class DatabaseType(ResourceType[DatabaseConfig, DatabasePool]):
     name = "database"
     description = "A pool of PostgreSQL connections."
     config_model = DatabaseConfig
-    credential_fields = frozenset({"user", "password", "dsn"})
+    credential_fields = frozenset({"user", "password", "dsn", ALLOWED_HOSTS})
 
     async def open(self, config: DatabaseConfig, credentials: Mapping[str, object]) -> DatabasePool:
         arguments = connect_arguments(config, credentials)
@@ -274,9 +275,11 @@ def connect_arguments(config: DatabaseConfig, credentials: Mapping[str, object])
     login = _login(credentials)
     password = login.password
     mode = login.ssl if "ssl" not in config.model_fields_set and login.ssl else config.ssl
+    host, port = config.host or login.host or "localhost", config.port or login.port or 5432
+    require_host(credentials, host, port)
     return {
-        "host": config.host or login.host or "localhost",
-        "port": config.port or login.port or 5432,
+        "host": host,
+        "port": port,
         "database": config.database or login.database or login.user,
         "user": login.user,
         "password": lambda: password,

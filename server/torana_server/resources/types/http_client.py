@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -15,10 +15,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import AfterValidator, Field
 from yarl import URL
 
-from torana_server.core.errors import Violation
+from torana_server.core.credentials import ALLOWED_HOSTS
 from torana_server.resources.acquisition import Acquisition
 from torana_server.resources.borrowers import Borrower, lease_ended
-from torana_server.resources.credentials import credential_text, credentials_error
+from torana_server.resources.credentials import allowed_hosts, credential_text, credentials_error, hosts_error
 from torana_server.resources.redaction import REDACTED
 from torana_server.resources.resource_type import ResourceType, TypeConfig
 
@@ -78,12 +78,12 @@ class HttpClientType(ResourceType[HttpClientConfig, HttpPool]):
     name = "http_client"
     description = "An HTTP client session."
     config_model = HttpClientConfig
-    credential_fields = frozenset({"token", "api_key", "header", "username", "password", "headers"})
+    credential_fields = frozenset({"token", "api_key", "header", "username", "password", "headers", ALLOWED_HOSTS})
     plain_credential = "token"
 
     async def open(self, config: HttpClientConfig, credentials: Mapping[str, object]) -> HttpPool:
         """Connects to nothing: an API that is down fails the requests, not the client."""
-        authorization = Authorization(credential_headers(credentials), permitted_origins(config))
+        authorization = Authorization(credential_headers(credentials), permitted_origins(config, credentials))
         connector = aiohttp.TCPConnector(
             limit=config.connection_limit,
             limit_per_host=config.connection_limit_per_host,
@@ -120,12 +120,6 @@ class HttpClientType(ResourceType[HttpClientConfig, HttpPool]):
     def stats(self, pool: HttpPool) -> Mapping[str, int]:
         connector = pool.session.connector
         return {"max_size": connector.limit if connector is not None else 0}
-
-    def problems(self, config: HttpClientConfig, *, has_credentials: bool) -> Sequence[Violation]:
-        if has_credentials and config.base_url is None and not config.allowed_hosts:
-            message = "credentials need base_url, or the hosts they may be sent to in allowed_hosts"
-            return [Violation("config.allowed_hosts", message)]
-        return ()
 
     def provider_host(self, config: HttpClientConfig) -> str:
         return (URL(config.base_url).host or "") if config.base_url else ""
@@ -225,6 +219,9 @@ class Origin:
     host: str
     port: int | None
 
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
 
 class Request(ClientRequest):
     """What responses and errors tell of a request leaves its credentials out: drivers' errors print their headers."""
@@ -273,13 +270,36 @@ def joined(base_url: str | None, url: str) -> URL:
     return URL(f"{base}/{url.lstrip('/')}")
 
 
-def permitted_origins(config: HttpClientConfig) -> list[Origin]:
-    """Where credentials may go: the origin of `base_url`, and `allowed_hosts`."""
-    hosts = [_origin(host) for host in config.allowed_hosts]
-    if config.base_url is None:
-        return hosts
-    url = URL(config.base_url)
-    return [Origin(url.scheme, url.host or "", url.port), *hosts]
+def permitted_origins(config: HttpClientConfig, credentials: Mapping[str, object]) -> list[Origin]:
+    """Where credentials may go: to the origin of `base_url` and the reference's `allowed_hosts`, which must be among
+    those of the secret, if it names any; to these when the reference names none.
+
+    Raises ResourceError (CREDENTIALS_NOT_FOUND).
+    """
+    named = [_origin(host) for host in config.allowed_hosts]
+    if config.base_url is not None:
+        url = URL(config.base_url)
+        named.append(Origin(url.scheme, url.host or "", url.port))
+    bound = _bound_origins(credentials)
+    if bound is None:
+        if credentials and not named:
+            raise credentials_error(
+                "nothing says which hosts its credentials may go to; set base_url or allowed_hosts in the reference, "
+                "or 'allowed_hosts' in the secret"
+            )
+        return named
+    others = [origin for origin in named if origin not in bound]
+    if others:
+        raise hosts_error(map(str, bound), map(str, others))
+    return named or bound
+
+
+def _bound_origins(credentials: Mapping[str, object]) -> list[Origin] | None:
+    hosts = allowed_hosts(credentials)
+    try:
+        return None if hosts is None else [_origin(host) for host in hosts]
+    except ValueError as error:
+        raise credentials_error(f"each of 'allowed_hosts' in the secret {error}") from None
 
 
 def credential_headers(credentials: Mapping[str, object]) -> dict[str, str]:
