@@ -1,4 +1,4 @@
-"""Exit codes, and how errors become one. See `EXIT_CODES` for what callers may rely on."""
+"""Exit codes, and how errors become one. See `Exit` for what callers may rely on."""
 
 from __future__ import annotations
 
@@ -17,18 +17,29 @@ from torana_server.core.errors import ToranaError as ServerError
 
 
 class Exit(enum.IntEnum):
+    """The same for every command; `MEANINGS` says what each means."""
+
     COMPLETED = 0
     FAILED = 1
     USAGE = 2
     CANCELLED = 3
     UNAVAILABLE = 4
+    DEFECT = 70
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
-EXIT_CODES = (
-    "Exit codes: 0 completed, 1 failed, 2 bad request or usage, 3 cancelled, "
-    "4 no server or connection lost, 130 interrupted."
-)
+MEANINGS = {
+    Exit.COMPLETED: "Done. For `run` and `watch` of one execution: it completed.",
+    Exit.FAILED: "It failed: the execution, a check, or the server.",
+    Exit.USAGE: "The request cannot be carried out as it is: wrong options, a file that is not valid, a name that does"
+    " not exist, not permitted.",
+    Exit.CANCELLED: "The execution was cancelled; or a question was answered with no, and nothing was done.",
+    Exit.UNAVAILABLE: "No server answered, or the connection was lost. The outcome is unknown.",
+    Exit.DEFECT: "A defect of the command itself. Please report it with what `torana --debug …` prints.",
+    Exit.INTERRUPTED: "Interrupted by Ctrl-C. An execution on a server goes on.",
+    Exit.READER_GONE: "Whoever read the output has left, as with `| head`.",
+}
 
 _OF_STATUS = {"completed": Exit.COMPLETED, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
 
@@ -43,22 +54,29 @@ def exit_of(status: str) -> Exit:
 
 
 @contextmanager
-def errors_reported() -> Iterator[None]:
-    """Deliberate errors end the command with a message and their code; anything else is a defect and stays loud."""
+def errors_reported(reach: str = "") -> Iterator[None]:
+    """Deliberate errors end the command with a message and their code; anything else is a defect and is passed on.
+
+    `reach` is what hints add to a command so that it talks to the same server (`Connection.shown`).
+    """
     try:
         yield
     except UsageError as error:
         _end(str(error), Exit.USAGE)
     except torana.ToranaError as error:
-        _end(_told(error), _code(error))
+        _end(_told(error, reach), _code(error))
     except ServerError as error:
         _end(_refused(error), Exit.USAGE if isinstance(error, RefusedError) else Exit.FAILED)
     except BrokenPipeError:
-        # The reader has gone, as with `| head`. Standard output then points nowhere, so that closing it is silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(Exit.FAILED) from None
+        leave_reader()
+        raise typer.Exit(Exit.READER_GONE) from None
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def leave_reader() -> None:
+    """Standard output then points nowhere, so that closing it is silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(message: str, code: Exit) -> None:
@@ -82,10 +100,10 @@ def _refused(error: ServerError) -> str:
     return "\n".join([error.message, *told])
 
 
-def _told(error: torana.ToranaError) -> str:
+def _told(error: torana.ToranaError, reach: str) -> str:
     match error:
-        case torana.errors.ConnectionLostError() if error.execution_id:
-            hint = f"torana watch {error.execution_id} --after {error.last_sequence}"
+        case torana.errors.ConnectionLostError() if error.execution_id and error.last_sequence:
+            hint = f"torana watch {error.execution_id} --after {error.last_sequence}{reach}"
             return f"{error}\nThe execution goes on. Continue with: {hint}"
         case torana.errors.UnavailableError() if not error.reason:
             return f"{error}\nIs a server running there? Start one with `torana serve`, or name another with --address."

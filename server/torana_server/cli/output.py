@@ -97,7 +97,7 @@ def item(value: object, form: Format) -> None:
 def print_listing(listing: Listing, console: Console) -> None:
     if console.soft_wrap:
         for line in tabbed_lines(listing):
-            console.print(line)
+            write_line(line)  # Rich would expand the tabs
     elif listing.rows:
         console.print(listing_table(listing))
     elif listing.empty:

@@ -1,28 +1,90 @@
-"""The command `torana`: one file a command."""
+"""The command `torana`: one file a command, or a group of them."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from torana_server.cli import demo, health, run, secrets, serve, watch
+from torana_server.cli import (
+    completion,
+    demo,
+    executions,
+    health,
+    resources,
+    run,
+    secrets,
+    serve,
+    server,
+    watch,
+    workflows,
+)
+from torana_server.cli.grammar import NAMES, Group, command
 from torana_server.cli.version import VERSION
 
+RUNNING = "Run workflows"
+LOOKING = "Look and steer"
+SERVING = "Serve"
+
 app = typer.Typer(
-    name="torana",
+    name=completion.PROGRAM,
+    cls=Group,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=NAMES,
+    add_completion=True,
     pretty_exceptions_enable=False,
     help="Durable workflows over named, pooled resources, streamed over gRPC.",
-    epilog="Start here: `torana demo` shows it at work, `torana run FILE.yaml` runs a workflow of yours.",
+    epilog="torana demo              # shows it at work\ntorana run FILE.yaml     # runs a workflow of yours",
 )
-app.command()(serve.serve)
-app.command()(run.run)
-app.command()(watch.watch)
-app.add_typer(secrets.commands, name="secrets")
-app.command()(health.health)
-app.command()(demo.demo)
+
+command(
+    app,
+    "run",
+    panel=RUNNING,
+    examples=(
+        "torana run etl.yaml -p day=2026-01-15",
+        "torana run etl -p day=2026-01-15 --resource db=@warehouse",
+        "torana run etl --params-json day.json --quiet | jq .load",
+        "torana run etl --detach",
+    ),
+)(run.run)
+watch_examples = (
+    "torana watch 019bbf52-7cd0-7191-b1f0-cfa7603d3135",
+    'torana watch --filter \'workflow = "etl" AND labels.team = "a"\'',
+    "torana watch --all -o json",
+)
+command(app, "watch", panel=RUNNING, examples=watch_examples)(watch.watch)
+command(app, "demo", panel=RUNNING)(demo.demo)
+app.add_typer(workflows.commands, name="workflows", rich_help_panel=LOOKING)
+command(executions.commands, "watch", examples=watch_examples)(watch.watch)
+app.add_typer(executions.commands, name="executions", rich_help_panel=LOOKING)
+app.add_typer(resources.commands, name="resources", rich_help_panel=LOOKING)
+app.add_typer(secrets.commands, name="secrets", rich_help_panel=LOOKING)
+command(app, "health", panel=LOOKING, examples=("torana health", "torana health --service '' --timeout 1"))(
+    health.health
+)
+command(app, "info", panel=LOOKING, examples=("torana info", "torana info -o yaml"))(server.info)
+command(app, "stats", panel=LOOKING, examples=("torana stats", "torana stats -o json | jq .values"))(server.stats)
+command(
+    app,
+    "serve",
+    panel=SERVING,
+    examples=(
+        "torana serve --workflows workflows",
+        "torana serve --address 0.0.0.0:7233 --tls-cert c.pem --tls-key k.pem",
+    ),
+)(serve.serve)
+command(
+    app,
+    "completion",
+    panel=SERVING,
+    examples=(
+        "source <(torana completion bash)",
+        "torana completion zsh > ~/.zfunc/_torana",
+        "torana completion fish > ~/.config/fish/completions/torana.fish",
+    ),
+)(completion.completion)
 
 
 def _show_version(asked: bool) -> None:
@@ -33,12 +95,22 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="TORANA_DEBUG", help="Show the traceback of a defect of the command.")
+    ] = False,
 ) -> None:
     """`version` is dealt with by its callback."""
+    this = context.command
+    assert isinstance(this, Group), "the application names its class"
+    this.is_debug = debug
 
 
 def main() -> None:
-    app()
+    """A character that the encoding of a stream lacks is escaped, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nobody has replaced them yet
+    app(prog_name=completion.PROGRAM)

@@ -12,13 +12,14 @@ import typer
 
 import torana
 from torana_server.cli import arguments, output
-from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, Tls, TlsCa, TlsCert, TlsKey
+from torana_server.cli.candidates import workflows_and_files
+from torana_server.cli.connection import Connection, connected
 from torana_server.cli.displays import display_for
 from torana_server.cli.embedded import embedded_server, is_workflow_file, read_workflow
-from torana_server.cli.exits import EXIT_CODES, Exit, UsageError, errors_reported
+from torana_server.cli.exits import Exit, UsageError
 from torana_server.cli.follow import Followed, follow, run_interruptibly
 from torana_server.cli.output import Format, StreamOutput
-from torana_server.cli.serve import server_settings
+from torana_server.settings import load_settings
 from torana_server.workflow import Definition
 
 REQUEST = "Request"
@@ -41,14 +42,21 @@ class Run:
             return await follow(stream, display_for(self.form, quiet=self.quiet), self.followed)
 
     async def embedded(self, definition: Definition, data_dir: Path | None) -> Exit:
-        async with embedded_server(definition, server_settings({}), data_dir) as address:
+        async with embedded_server(definition, load_settings().settings, data_dir) as address:
             return await self.on(Connection(address))
 
 
+@connected
 def run(
+    connection: Connection,
+    *,
     context: typer.Context,
     workflow: Annotated[
-        str, typer.Argument(help="Name of a workflow of the server, or a YAML FILE to run in this process.")
+        str,
+        typer.Argument(
+            help="Name of a workflow of the server, or a YAML FILE to run in this process.",
+            autocompletion=workflows_and_files,
+        ),
     ],
     parameters: Annotated[
         list[str] | None,
@@ -89,34 +97,24 @@ def run(
     data_dir: Annotated[
         Path | None, typer.Option(file_okay=False, help="With a FILE: keep journal and vault here.")
     ] = None,
-    address: Address = DEFAULT_ADDRESS,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-) -> None:
+) -> Exit:
     """Run a workflow: on a server, or from a YAML file in this process.
 
     Ctrl-C leaves an execution on a server running and says how to go on watching it.
     """
-    with errors_reported():
-        request = Run(
-            workflow=workflow,
-            parameters=all_parameters(params_json, parameters or []),
-            options=request_options(resources or [], context_values or [], labels or [], idempotency_key, timeout),
-            form=output_format,
-            quiet=quiet,
-        )
-        if is_workflow_file(workflow):
-            _refuse_server_options(context, detach)
-            raise typer.Exit(_run_file(request, Path(workflow), data_dir))
-        if data_dir is not None:
-            raise UsageError("--data-dir is for running a FILE; a server has its own")
-        connection = Connection(address, tls, tls_ca, tls_cert, tls_key)
-        raise typer.Exit(_start(request, connection) if detach else _run_on_server(request, connection))
-
-
-run.__doc__ = f"{run.__doc__}\n\n    {EXIT_CODES}"
+    request = Run(
+        workflow=workflow,
+        parameters=all_parameters(params_json, parameters or []),
+        options=request_options(resources or [], context_values or [], labels or [], idempotency_key, timeout),
+        form=output_format,
+        quiet=quiet,
+    )
+    if is_workflow_file(workflow):
+        _refuse_server_options(context, detach)
+        return _run_file(request, Path(workflow), data_dir)
+    if data_dir is not None:
+        raise UsageError("--data-dir is for running a FILE; a server has its own")
+    return _start(request, connection) if detach else _run_on_server(request, connection)
 
 
 def all_parameters(params_json: str, typed: list[str]) -> dict[str, Any]:
@@ -172,7 +170,7 @@ def _run_file(request: Run, path: Path, data_dir: Path | None) -> Exit:
 def _start(request: Run, connection: Connection) -> Exit:
     with connection.blocking_client() as client:
         execution = client.start_workflow(request.workflow, request.parameters, **request.options)
-    output.write_line(execution.id)
+    output.answer(execution, request.form, lambda console: output.write_line(execution.id))
     output.note(f"watch it: torana watch {execution.id}{connection.shown}")
     return Exit.COMPLETED
 

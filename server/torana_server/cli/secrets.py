@@ -11,19 +11,34 @@ from typing import Annotated
 import typer
 
 from torana import Secret
-from torana_server.cli import arguments, output
-from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, Tls, TlsCa, TlsCert, TlsKey
-from torana_server.cli.exits import Exit, UsageError, errors_reported
+from torana_server.cli import arguments, candidates, output
+from torana_server.cli.asking import confirm
+from torana_server.cli.connection import Connection, connected
+from torana_server.cli.exits import UsageError
+from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
 from torana_server.cli.view import Head, Listing, text_cell, time_cell
 
-commands = typer.Typer(no_args_is_help=True, help="Credentials in the server's vault.")
+commands = group("Credentials in the server's vault. Values go in and never come out.")
 
-Name = Annotated[str, typer.Argument(help="Name of the secret, as `credentials_ref` gives it.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of the secret, as `credentials_ref` gives it.", autocompletion=candidates.secrets)
+]
 
 
-@commands.command("put")
+@command(
+    commands,
+    "put",
+    examples=(
+        "torana secrets put warehouse --field user --field password",
+        "torana secrets put warehouse --file warehouse.json",
+        "pass show warehouse | torana secrets put warehouse -",
+    ),
+)
+@connected
 def put(
+    connection: Connection,
+    *,
     name: Name,
     source: Annotated[str, typer.Argument(metavar="[-]", help="`-`: read a JSON object from standard input.")] = "",
     file: Annotated[
@@ -33,11 +48,7 @@ def put(
         list[str] | None,
         typer.Option("--field", metavar="FIELD", help="Ask for this field's value, hidden. Repeat it for more."),
     ] = None,
-    address: Address = DEFAULT_ADDRESS,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    output_format: Output = Format.TABLE,
 ) -> None:
     """Store a secret, or a new version of it.
 
@@ -46,46 +57,36 @@ def put(
 
     Without options the command asks for field names and values until a name is left empty.
     """
-    with errors_reported():
-        value = secret_value(source, file, fields or [])
-        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
-            stored = client.put_secret(name, value)
-        output.say(f"stored {stored.name}, version {stored.version}")
+    value = secret_value(source, file, fields or [])
+    with connection.blocking_client() as client:
+        stored = client.put_secret(name, value)
+    said = f"stored {stored.name}, version {stored.version}"
+    output.answer(stored, output_format, lambda console: console.print(said))
 
 
-@commands.command("list")
-def list_(
-    output_format: Output = Format.TABLE,
-    address: Address = DEFAULT_ADDRESS,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-) -> None:
+@command(commands, "list", examples=("torana secrets list", "torana secrets list -o json | jq -r '.[].name'"))
+@connected
+def list_(connection: Connection, *, output_format: Output = Format.TABLE) -> None:
     """List names and versions, never values."""
-    with errors_reported():
-        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
-            secrets = list(client.list_secrets())
-        output.answer_listing(secrets, output_format, secrets_listing(secrets, datetime.now(UTC)))
+    with connection.blocking_client() as client:
+        secrets = list(client.list_secrets())
+    output.answer_listing(secrets, output_format, secrets_listing(secrets, datetime.now(UTC)))
 
 
-@commands.command("delete")
+@command(commands, "delete", examples=("torana secrets delete warehouse", "torana secrets delete warehouse --yes"))
+@connected
 def delete(
+    connection: Connection,
+    *,
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
 ) -> None:
     """Destroy a secret with all its versions."""
-    with errors_reported():
-        if not yes:
-            _confirm_deletion(name)
-        with Connection(address, tls, tls_ca, tls_cert, tls_key).blocking_client() as client:
-            client.delete_secret(name)
-        output.say(f"deleted {name}")
+    if not yes:
+        confirm(f"Destroy {name} with all its versions?", "nothing was deleted")
+    with connection.blocking_client() as client:
+        client.delete_secret(name)
+    output.say(f"deleted {name}")
 
 
 def secret_value(source: str, file: Path | None, fields: list[str]) -> dict[str, object]:
@@ -121,14 +122,6 @@ def _nonempty(value: Mapping[str, object]) -> dict[str, object]:
     if not value:
         raise UsageError("the secret has no fields; nothing was stored")
     return dict(value)
-
-
-def _confirm_deletion(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("deleting asks first, and there is no terminal to ask at; give --yes")
-    if not typer.confirm(f"Destroy {name} with all its versions?", err=True):
-        output.note("nothing was deleted")
-        raise typer.Exit(Exit.CANCELLED)
 
 
 def secrets_listing(secrets: Sequence[Secret], now: datetime) -> Listing:

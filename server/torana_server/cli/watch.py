@@ -7,16 +7,22 @@ from typing import Annotated
 import typer
 
 from torana_server.cli import output
-from torana_server.cli.connection import DEFAULT_ADDRESS, Address, Connection, Tls, TlsCa, TlsCert, TlsKey
+from torana_server.cli.candidates import executions
+from torana_server.cli.connection import Connection, connected
 from torana_server.cli.displays import display_for
-from torana_server.cli.exits import EXIT_CODES, Exit, UsageError, errors_reported
+from torana_server.cli.exits import Exit, UsageError
 from torana_server.cli.follow import Followed, follow, run_interruptibly
 from torana_server.cli.output import Format, StreamOutput
 from torana_server.cli.view import PlainLines, event_members
 
 
+@connected
 def watch(
-    execution: Annotated[str, typer.Argument(help="Id of an execution. Leave it out with --all or --filter.")] = "",
+    connection: Connection,
+    *,
+    execution: Annotated[
+        str, typer.Argument(help="Id of an execution. Leave it out with --all or --filter.", autocompletion=executions)
+    ] = "",
     after: Annotated[int, typer.Option(min=0, help="Only events with a higher sequence number.")] = 0,
     all_executions: Annotated[bool, typer.Option("--all", help="Every execution, from now on.")] = False,
     filter_text: Annotated[
@@ -24,32 +30,25 @@ def watch(
     ] = "",
     output_format: StreamOutput = Format.TABLE,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, whole.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-) -> None:
+) -> Exit:
     """Watch an execution from its beginning to its end, or all of them as they run.
 
-    Watching changes nothing: Ctrl-C stops the watching alone.
+    Watching changes nothing: Ctrl-C stops the watching alone. The exit code is that of the execution.
     """
-    with errors_reported():
-        connection = Connection(address, tls, tls_ca, tls_cert, tls_key)
-        many = all_executions or bool(filter_text)
-        if many == bool(execution):
-            raise UsageError("name one execution, or give --all or --filter")
-        if many and (after or quiet):
-            raise UsageError("--after and --quiet are for one execution")
-        if many:
-            raise typer.Exit(run_interruptibly(_watch_many(connection, filter_text, output_format)) or Exit.INTERRUPTED)
-        raise typer.Exit(_watch_one(connection, execution, after, output_format, quiet))
+    many = all_executions or bool(filter_text)
+    if many == bool(execution):
+        raise UsageError("name one execution, or give --all or --filter")
+    if many and (after or quiet):
+        raise UsageError("--after and --quiet are for one execution")
+    if many:
+        return run_interruptibly(_watch_many(connection, filter_text, output_format)) or Exit.INTERRUPTED
+    return watch_one(connection, execution, after=after, form=output_format, quiet=quiet)
 
 
-watch.__doc__ = f"{watch.__doc__}\n\n    {EXIT_CODES}"
-
-
-def _watch_one(connection: Connection, execution: str, after: int, form: Format, quiet: bool) -> Exit:
+def watch_one(
+    connection: Connection, execution: str, *, after: int = 0, form: Format = Format.TABLE, quiet: bool = False
+) -> Exit:
+    """Shows the events after a sequence until the execution ends; its code, or that Ctrl-C came first."""
     followed = Followed(execution, after)
 
     async def work() -> Exit:

@@ -16,7 +16,7 @@ from integration.cli.servers import TIMEOUT_S, TORANA, Ran, command, environment
 
 
 def on(server, *arguments: str, stdin: str = "") -> Ran:
-    return command(*arguments, stdin=stdin, TORANA_ADDRESS=server.address)
+    return command(*arguments, stdin=stdin, TORANA_SERVER=server.address)
 
 
 def test_a_run_that_completes_prints_its_events_and_result_and_exits_with_0(server) -> None:
@@ -212,10 +212,19 @@ def test_a_secret_is_stored_listed_and_deleted_and_its_value_never_shown(server)
     assert not any("hunter2" in text for ran in (stored, listed, deleted) for text in (ran.stdout, ran.stderr))
 
 
-def test_health_says_serving_or_that_nobody_answers(server, unused_address) -> None:
-    serving = on(server, "health")
-    assert (serving.returncode, serving.stdout) == (0, "serving\n")
+def test_health_tells_each_component_or_that_nobody_answers(server, unused_address) -> None:
+    told = on(server, "health")
+    assert told.returncode == 0
+    assert {line.split("\t")[0]: line.split("\t")[1] for line in told.stdout.splitlines()}["journal"] == "healthy"
     silent = command("health", "--address", unused_address, "--timeout", "1")
+    assert (silent.returncode, silent.stdout) == (4, "")
+    assert "torana serve" in silent.stderr
+
+
+def test_the_health_service_is_asked_as_load_balancers_do(server, unused_address) -> None:
+    serving = on(server, "health", "--service", "")
+    assert (serving.returncode, serving.stdout) == (0, "serving\n")
+    silent = command("health", "--service", "", "--address", unused_address, "--timeout", "1")
     assert (silent.returncode, silent.stdout) == (4, "")
     assert "no answer" in silent.stderr
 

@@ -1,0 +1,39 @@
+"""Definitions as the client gives them and as files hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from torana_server.workflow import Definition, from_form
+
+UNTOUCHED = ("config", "inputs", "labels")
+"""What the author wrote: empty values in it mean something."""
+
+
+def definition_of(members: Mapping[str, Any]) -> Definition:
+    """From the members of a WorkflowDefinition, in which every field is there whether or not it was set."""
+    return from_form(_form(members))
+
+
+def _form(members: Mapping[str, Any]) -> dict[str, Any]:
+    written = {name: value if name in UNTOUCHED else _value(value) for name, value in members.items()}
+    return {name: value for name, value in written.items() if not _is_unset(name, value)}
+
+
+def _value(value: Any) -> Any:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case Mapping():
+            return _form(value)
+        case list() | tuple():
+            return [_value(item) for item in value]
+        case _:
+            return value
+
+
+def _is_unset(name: str, value: Any) -> bool:
+    """A number that is not set is 0 in a message. A `jitter` of 0 is one: that field says when it is not set."""
+    return value in (None, "", [], {}, "unspecified") or (value == 0 and name != "jitter")
