@@ -1,0 +1,1 @@
+"""The journal on PostgreSQL, for several replicas."""

@@ -1,0 +1,79 @@
+"""Connections to the database, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from torana_server.adapters.journal_rules import RETRY_AFTER_S
+from torana_server.core.errors import ConflictError, Reason, StepError, ToranaError, UnavailableError
+
+CONNECT_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 10.0
+"""A database that says nothing for so long is taken for gone."""
+LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+"""No answer: what the connection was doing may have happened or not."""
+LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+"""SQLSTATEs of a server that shuts down, starts or ended the session."""
+OF_ONE_WRITE: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""Something in the values of one write; the other writes of its group are sound."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the journal is: an address of libpq's form, whose text may hold a password, and a schema there."""
+
+    dsn: str
+    schema: str
+
+    def options(self) -> dict[str, Any]:
+        """For asyncpg.connect and create_pool."""
+        return {
+            "dsn": self.dsn,
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": ANSWER_TIMEOUT_S,
+            "server_settings": {
+                "application_name": "torana journal",
+                "search_path": f'"{self.schema}"',
+                "synchronous_commit": "on",
+                "timezone": "UTC",
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "3",
+                "jit": "off",  # compiling costs more than any of these statements
+            },
+        }
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the database is not there, as against having refused something."""
+    return isinstance(error, LOST) or (isinstance(error, asyncpg.PostgresError) and error.sqlstate in LOST_STATES)
+
+
+def translated(error: Exception) -> ToranaError:
+    """What a caller is told; PostgreSQL's own words go to the log."""
+    if isinstance(error, ToranaError):
+        return error
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return ConflictError("an execution with this id, or an event with this sequence, exists already")
+    if isinstance(error, (*OF_ONE_WRITE, asyncpg.InvalidTextRepresentationError)):
+        _log.warning("PostgreSQL refused a value", exc_info=error)
+        return StepError("a value cannot be stored in the journal", reason=Reason.VALUE_NOT_STORABLE)
+    if is_lost(error):
+        _log.warning("the journal's database does not answer: %s", type(error).__name__)
+        return gone()
+    if isinstance(error, asyncpg.DiskFullError):
+        return UnavailableError("the disk of the journal's database is full", retry_after_s=RETRY_AFTER_S)
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return UnavailableError("the journal's database only reads, as a standby does", retry_after_s=RETRY_AFTER_S)
+    _log.error("journal error", exc_info=error)
+    return UnavailableError("the journal cannot be read or written; see the server's log", retry_after_s=RETRY_AFTER_S)
+
+
+def gone() -> UnavailableError:
+    return UnavailableError("the journal's database does not answer", retry_after_s=RETRY_AFTER_S)
