@@ -1,4 +1,5 @@
-"""Writes the reference parts of docs/ from the code and the contract, so that they cannot fall behind.
+"""Writes the reference parts of docs/ and the schema of workflow files from the code and the contract, so that they
+cannot fall behind.
 
     python tools/docs_reference.py            # rewrite what is out of date
     python tools/docs_reference.py --check    # only say what is, and exit with 1
@@ -27,11 +28,13 @@ from torana_server.resources.types.cache import CacheConfig
 from torana_server.resources.types.database import DatabaseConfig
 from torana_server.resources.types.http_client import HttpClientConfig
 from torana_server.settings import Settings
-from torana_server.workflow import json_schema
+from torana_server.steps import FunctionRegistry, StepThreads, built_in_types
+from torana_server.workflow import StepSchema, definition_schema, json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PROTO = ROOT / "proto/torana/v1"
+SCHEMA = ROOT / "schemas/workflow.schema.json"
 LIMITS = ROOT / "server/torana_server/core/limits.py"
 
 MARKED = re.compile(
@@ -40,12 +43,14 @@ MARKED = re.compile(
 
 
 def main(arguments: list[str]) -> int:
-    stale = {path: text for path in sorted(DOCS.glob("*.md")) if (text := current(path)) != path.read_text("utf-8")}
+    wanted = {path: current(path) for path in sorted(DOCS.glob("*.md"))} | {SCHEMA: workflow_schema()}
+    stale = {path: text for path, text in wanted.items() if not path.exists() or text != path.read_text("utf-8")}
     if "--check" in arguments:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is out of date; run `make docs` and commit it")
         return 1 if stale else 0
     for path, text in stale.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
         print(f"rewrote {path.relative_to(ROOT)}")
     return 0
@@ -164,6 +169,13 @@ def _described(schema: Mapping[str, Any]) -> str:
 def _form_default(schema: Mapping[str, Any]) -> str:
     default = schema.get("default")
     return "none" if default in (None, "", [], {}) else f"`{json.dumps(default)}`".replace('"', "").replace(".0`", "`")
+
+
+def workflow_schema() -> str:
+    """For editors: the form of a workflow file, with the types of step that every server has."""
+    types = built_in_types(FunctionRegistry(), StepThreads(1))
+    schema = definition_schema(StepSchema(one.name, one.description, one.config_schema()) for one in types)
+    return json.dumps(schema, indent=2) + "\n"
 
 
 # the contract

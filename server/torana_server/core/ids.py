@@ -6,7 +6,8 @@ import os
 import re
 import time
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,127}")
+NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,127}"
+_NAME = re.compile(NAME_PATTERN)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 NAME_RULE = "a letter, then up to 127 letters, digits, '_' or '-'"

@@ -22,6 +22,7 @@ from torana_server.workflow.plan import Plan, PlannedStep, compile_plan
 from torana_server.workflow.ports import StepCatalog, StepSpec
 from torana_server.workflow.registry import RegisteredWorkflow, WorkflowRegistry
 from torana_server.workflow.revision import canonical_definition, revision_of
+from torana_server.workflow.schema import StepSchema, definition_schema
 from torana_server.workflow.templates import TemplateScope, holds_template
 from torana_server.workflow.yaml_form import from_yaml, located, to_yaml
 
@@ -41,6 +42,7 @@ __all__ = [
     "RetryPolicy",
     "Step",
     "StepCatalog",
+    "StepSchema",
     "StepSpec",
     "StepTimeout",
     "TemplateScope",
@@ -50,6 +52,7 @@ __all__ = [
     "canonical_definition",
     "compile_plan",
     "config_for",
+    "definition_schema",
     "did_you_mean",
     "edge_taken",
     "error_output",

@@ -10,10 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from torana_server.core.errors import InvalidRequestError, InvalidWorkflowError, Violation
+from torana_server.core.ids import NAME_PATTERN, NAME_RULE
 from torana_server.core.values import parse
 from torana_server.workflow.definition import (
     NO_RETRY,
@@ -31,6 +32,11 @@ _DURATION_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": 
 _Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
 
 
+# Bounds that editors are told. What breaks them is refused when the definition is compiled, with its place.
+_NAME: dict[str, JsonValue] = {"pattern": f"^{NAME_PATTERN}$"}
+_POSITIVE: dict[str, JsonValue] = {"minimum": 1}
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -38,11 +44,21 @@ class _Form(BaseModel):
 class _RetryForm(_Form):
     """How often and when a failed step is tried again."""
 
-    max_attempts: int = Field(NO_RETRY.max_attempts, description="Failures allowed in all, the first included.")
+    max_attempts: int = Field(
+        NO_RETRY.max_attempts, description="Failures allowed in all, the first included.", json_schema_extra=_POSITIVE
+    )
     initial_interval: _Duration = Field(NO_RETRY.initial_interval_s, description="Pause after the first failure.")
-    backoff: float = Field(NO_RETRY.backoff, description="Factor from one pause to the next.")
+    backoff: float = Field(
+        NO_RETRY.backoff,
+        description="Factor from one pause to the next.",
+        json_schema_extra={"minimum": 1, "maximum": 1_000},
+    )
     max_interval: _Duration = Field(NO_RETRY.max_interval_s, description="Upper bound of a pause.")
-    jitter: float = Field(NO_RETRY.jitter, description="Share of a pause that is random, 0 to 1.")
+    jitter: float = Field(
+        NO_RETRY.jitter,
+        description="Share of a pause that is random, 0 to 1.",
+        json_schema_extra={"minimum": 0, "maximum": 1},
+    )
     retry_on: list[str] = Field([], description="Error types that are tried again. Empty: all.")
     never_retry_on: list[str] = Field([], description="Error types that never are. Wins over retry_on.")
 
@@ -68,14 +84,16 @@ class _TimeoutForm(_Form):
 class _StepForm(_Form):
     """One node of the graph."""
 
-    name: str
-    type: str
+    name: str = Field(description=f"What the step is called: {NAME_RULE}.", json_schema_extra=_NAME)
+    type: str = Field(description="What the step does.")
     config: dict[str, object] = Field({}, description="Checked against the type's schema. May hold templates.")
     inputs: dict[str, object] = Field({}, description="Static inputs, which win over all others. May hold templates.")
     required_resources: list[str] = Field([], description="The resources the step may use. Empty: all bound ones.")
     credentials_ref: str = Field("", description="Secret for step types that need credentials of their own.")
     retry: _RetryForm | None = Field(None, description="Overrides the workflow's policy.")
-    timeout: _TimeoutForm = Field(default_factory=lambda: _TimeoutForm.model_validate({}))
+    timeout: _TimeoutForm = Field(
+        default_factory=lambda: _TimeoutForm.model_validate({}), description="Limits of time for the step."
+    )
 
     def step(self) -> Step:
         return Step(
@@ -93,8 +111,8 @@ class _StepForm(_Form):
 class _ConnectionForm(_Form):
     """An edge: an output of one step becomes an input of another."""
 
-    from_step: str
-    to_step: str
+    from_step: str = Field(description="Name of the step whose output it is.")
+    to_step: str = Field(description="Name of the step whose input it becomes.")
     from_output: str = Field("", description='Dotted path into the output, "rows.0.id". Empty: the whole output.')
     to_input: str = Field("", description="Name of the input. Empty: the last part of from_output.")
     route: str = Field("", description='A route of a switch, or "error".')
@@ -106,15 +124,25 @@ class _ConnectionForm(_Form):
 class _DefinitionForm(_Form):
     """A named graph of steps."""
 
-    name: str
-    description: str = ""
-    labels: dict[str, str] = {}
-    steps: list[_StepForm]
+    name: str = Field(description=f"What requests call the workflow: {NAME_RULE}.", json_schema_extra=_NAME)
+    description: str = Field("", description="What the workflow is for.")
+    labels: dict[str, str] = Field({}, description="Texts by name, to find workflows by.")
+    steps: list[_StepForm] = Field(
+        description="The nodes of the graph, at least one.", json_schema_extra={"minItems": 1}
+    )
     connections: list[_ConnectionForm] = Field([], description="Without any the steps run one after another.")
     timeout: _Duration | None = Field(None, description="For a whole execution. Unset: none.")
-    retry: _RetryForm = Field(default_factory=lambda: _RetryForm.model_validate({}))
-    durability: Literal["every_step", "every_n_steps", "stage_boundaries"] = "every_step"
-    durability_steps: int = Field(1, description="For every_n_steps: how many completions share a commit.")
+    retry: _RetryForm = Field(
+        default_factory=lambda: _RetryForm.model_validate({}),
+        description="When failed steps are tried again, unless a step says otherwise.",
+    )
+    durability: Literal["every_step", "every_n_steps", "stage_boundaries"] = Field(
+        "every_step",
+        description="When completed steps are committed. What was not yet committed runs again after a crash.",
+    )
+    durability_steps: int = Field(
+        1, description="For every_n_steps: how many completions share a commit.", json_schema_extra=_POSITIVE
+    )
 
     def definition(self) -> Definition:
         return Definition(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from torana_server.steps.context import StepContext
 from torana_server.steps.registry import StepConfig, StepType
 
 
 class ComposeConfig(StepConfig):
-    value: Any
+    value: Any = Field(description="The output, with templates anywhere in it")
 
 
 class ComposeStep(StepType[ComposeConfig]):
