@@ -36,7 +36,8 @@ class Block:
 
 @cache
 def pages() -> tuple[Path, ...]:
-    return (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    others = ("README.md", "clients/python/README.md", "examples/README.md")
+    return (*(ROOT / name for name in others), *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def name_of(page: Path) -> str:

@@ -3,7 +3,7 @@
 What a block's language says is done with it:
 
 - `console`: each line after `$ ` is a command; what follows is its output. A command that ends in ` &` goes on beside
-  the others until the page ends, and its output is what it says first.
+  the others until the page ends, and its output is what it says first. What is exported is there for the later ones.
 - `python`: run in one session a page, where `await` works anywhere. A block that begins with the name of a file in a
   comment is written to that file instead.
 - `output`: what the Python block before it prints.
@@ -36,7 +36,7 @@ from docs.pages import Block
 from torana_server import Gateway
 from torana_server.workflow import from_yaml
 
-PORTS = ("7233", "7280")
+PORTS = ("7233", "7280", "7281")
 """Those that pages write; a reader has free ones in their place."""
 COMMAND_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -140,6 +140,8 @@ class Reader:
                 said = await asyncio.to_thread(self._start, command.removesuffix(" &"), len(expected.splitlines()))
             else:
                 said = await asyncio.to_thread(self._run, block, command)
+                if command.startswith("export "):
+                    self._export(command)
                 if command.startswith("kill "):
                     await asyncio.to_thread(self.running[-1].wait, STOP_TIMEOUT_S)
             require_same(block, command, expected, self._there(said))
@@ -158,6 +160,12 @@ class Reader:
         if ran.returncode:
             raise PageError(f"{block}: `{command}` exited with {ran.returncode}\n{ran.stdout}")
         return ran.stdout
+
+    def _export(self, command: str) -> None:
+        name = command.removeprefix("export ").partition("=")[0]
+        self.env[name] = subprocess.check_output(
+            ["bash", "-c", f'{self._here(command)}; printf %s "${name}"'], cwd=self.folder, env=self.env, text=True
+        )
 
     def _start(self, command: str, lines: int) -> str:
         with (self.folder / ".log").open("a") as log:
@@ -191,7 +199,13 @@ def environment(port: str) -> dict[str, str]:
     """The environment of this process without what would change how Torana runs, and with its commands first."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORANA_", "PG", "PYTHON"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**kept, "PATH": path, "TORANA_ADDRESS": f"127.0.0.1:{port}", "NO_COLOR": "1"}
+    return {
+        **kept,
+        "PATH": path,
+        "TORANA_ADDRESS": f"127.0.0.1:{port}",
+        "TORANA_SERVER": f"127.0.0.1:{port}",
+        "NO_COLOR": "1",
+    }
 
 
 def commands(block: Block) -> list[tuple[str, str]]:
