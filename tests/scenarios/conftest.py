@@ -1,7 +1,7 @@
 """Each scenario runs twice, embedded and over gRPC, on the real servers of the integration tests.
 
-`run` runs a workflow; `database` and `cache` are references to a database of the test's own and to an emptied Valkey;
-`sql` and `keys` look into them from outside; `api` is an HTTP server.
+`run` runs a workflow; `database` and `cache` are references to an empty database and an emptied Valkey; `sql` and
+`keys` look into them from outside; `api` is an HTTP server.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import redis.asyncio
 import torana
 from integration.conftest import (
     PostgresDatabase,
+    PostgresServer,
     ValkeyAddress,
-    postgres,
     postgres_server,
     temporary_root,
     valkey,
@@ -30,7 +30,7 @@ from scenarios.running import Embedded, OverGrpc, Reference, Run
 from servers import ServerProcess, running_server
 from torana_server import Gateway
 
-__all__ = ["postgres", "postgres_server", "temporary_root", "valkey", "valkey_server"]
+__all__ = ["postgres_server", "temporary_root", "valkey", "valkey_server"]
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,20 @@ async def run(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         address = request.getfixturevalue("server").address
         async with torana.Client(address) as client:
             yield OverGrpc(client)
+
+
+@pytest.fixture(scope="session")
+def one_database(postgres_server: PostgresServer) -> PostgresDatabase:
+    return postgres_server.database(template="blank")
+
+
+@pytest.fixture
+async def postgres(one_database: PostgresDatabase) -> PostgresDatabase:
+    """The session's database, emptied: a new one for each test would take most of the tests' time."""
+    connection: Any = await asyncpg.connect(one_database.url)
+    await connection.execute("DROP OWNED BY CURRENT_USER CASCADE")
+    await connection.close()
+    return one_database
 
 
 @pytest.fixture

@@ -30,6 +30,12 @@ def reader(postgres_server: PostgresServer) -> None:
 
 
 @pytest.fixture
+def postgres(postgres_server: PostgresServer) -> PostgresDatabase:
+    """The primary, with which nobody was connected before: PostgreSQL copies no other."""
+    return postgres_server.database(template="blank")
+
+
+@pytest.fixture
 async def replica(reader: None, postgres_server: PostgresServer, postgres: PostgresDatabase) -> PostgresDatabase:
     """A copy of the primary, as it is once the replica has caught up."""
     primary: Any = await asyncpg.connect(postgres.url)
