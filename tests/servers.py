@@ -21,6 +21,7 @@ import psutil
 import uvloop
 
 from torana_server import Gateway
+from torana_server.telemetry import configure_logging
 
 SETTINGS = {"TORANA_LOG_FORMAT": "json"}
 STOP_S_MAX = 30
@@ -183,6 +184,7 @@ def main() -> None:
     threading.Thread(target=_die_with_the_test, daemon=True).start()
     gateway = Gateway(data_dir=data_dir)
     importlib.import_module(workflows).register(gateway)
+    configure_logging(gateway.settings.log_level, gateway.settings.log_format)
     uvloop.run(gateway.serve_until_stopped(address, lambda port: print(port, flush=True)))
 
 

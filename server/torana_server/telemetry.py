@@ -1,70 +1,74 @@
-"""Logs: structured lines on standard error, for people on a terminal and as JSON elsewhere."""
+"""Logs of a server process: structured lines on standard error, for people on a terminal and as JSON elsewhere.
+
+A program that embeds Torana keeps its own logging: only what owns the process calls `configure_logging`.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from torana_server.core.lines import one_line
+from torana_server.core.logs import LogFilter, extra_fields
+
+__all__ = ["LineFormatter", "configure_logging", "one_line"]
+
+LogFormat = Literal["auto", "json", "console"]
+Write = Callable[[Mapping[str, object]], str]
 
 
-def configure_logging(level: str, log_format: Literal["auto", "json", "console"], redact: Callable[[str], str]) -> None:
-    """Sends every log line of the process to standard error. Secrets in use are redacted from all of them."""
+def configure_logging(level: str, log_format: LogFormat, *, replace: bool = True) -> None:
+    """Sends every log line of the process to standard error, redacted and with the ids in effect.
+
+    With `replace=False` a program that has set up its logging keeps it.
+    """
+    root = logging.getLogger()
+    if root.handlers and not replace:
+        return
     pretty = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_chain(redact),
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderer(pretty)],
-        )
-    )
-    root = logging.getLogger()
+    handler.addFilter(LogFilter())
+    handler.setFormatter(LineFormatter(_pretty(colors=sys.stderr.isatty()) if pretty else _json))
     root.handlers[:] = [handler]
     root.setLevel(level)
 
 
-def _chain(redact: Callable[[str], str]) -> list[Processor]:
-    return [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        _add_extra,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        _redacting(redact),
-    ]
+class LineFormatter(logging.Formatter):
+    """Records that went through LogFilter, as `write` has them."""
+
+    def __init__(self, write: Write) -> None:
+        super().__init__()
+        self._write = write
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": _rfc3339(record.created),
+            "level": one_line(record.levelname.lower()),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **extra_fields(record),
+        }
+        if record.exc_text:
+            fields["exception"] = record.exc_text
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        return self._write(fields)
 
 
-def _renderer(pretty: bool) -> list[Processor]:
-    if pretty:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+def _json(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def _add_extra(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """The fields given as `extra=`."""
-    record = event.get("_record")
-    if record is not None:
-        event.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
-    return event
+def _pretty(*, colors: bool) -> Write:
+    render = structlog.dev.ConsoleRenderer(colors=colors, event_key="message", timestamp_key="time")
+    return lambda fields: str(render(None, "", dict(fields)))
 
 
-def _redacting(redact: Callable[[str], str]) -> Processor:
-    def process(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-        for key, value in event.items():
-            if isinstance(value, str):
-                event[key] = one_line(redact(value)) if key != "exception" else redact(value)
-        return event
-
-    return process
-
-
-def one_line(text: str) -> str:
-    """Control characters escaped, so that nothing a caller sends can forge a line or steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _rfc3339(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

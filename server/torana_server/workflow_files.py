@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from watchfiles import awatch
 
+from torana_server.core import logs
 from torana_server.core.errors import InvalidWorkflowError, Violation
 from torana_server.gateway import Gateway
 from torana_server.workflow import Definition, from_yaml, located
@@ -28,7 +28,7 @@ SETTLE_MS: Final = 100
 LOOK_INTERVAL_S: Final = 2.0
 """How often files are looked at where the system tells of no changes, such as on a network file system."""
 
-logger = logging.getLogger("torana.workflows")
+logger = logs.logger("workflows")
 
 
 @dataclass(frozen=True, slots=True)

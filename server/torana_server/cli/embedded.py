@@ -12,6 +12,7 @@ from torana_server.cli.exits import UsageError
 from torana_server.core.errors import InvalidWorkflowError
 from torana_server.gateway import Gateway
 from torana_server.settings import Settings
+from torana_server.telemetry import configure_logging
 from torana_server.workflow import Definition, from_yaml
 
 SUFFIXES = (".yaml", ".yml")
@@ -37,7 +38,9 @@ async def embedded_server(definition: Definition, settings: Settings, data_dir: 
     """Yields the address. Without `data_dir` journal and vault live in a temporary folder."""
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-run-")))
-        gateway = Gateway(settings=embedded_settings(settings), data_dir=folder)
+        settings = embedded_settings(settings)
+        configure_logging(settings.log_level, settings.log_format)
+        gateway = Gateway(settings=settings, data_dir=folder)
         gateway.register_workflow(definition.name, definition)
         async with gateway:
             port = await gateway.serve("127.0.0.1:0")

@@ -19,6 +19,7 @@ from torana_server.cli.version import VERSION
 from torana_server.core.errors import InvalidWorkflowError
 from torana_server.gateway import Gateway
 from torana_server.settings import Settings
+from torana_server.telemetry import configure_logging
 
 SECURITY = "Security"
 LOGS = "Logs"
@@ -76,6 +77,7 @@ def serve(
     }
     with errors_reported():
         settings = server_settings({name: value for name, value in given.items() if value is not None})
+        configure_logging(settings.log_level, settings.log_format)
         gateway = Gateway(settings=settings)
         register_folder(gateway, workflows)
         _serve(gateway)

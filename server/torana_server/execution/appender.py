@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
+from torana_server.core import logs
 from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import StaleAppendError, UnavailableError
 from torana_server.execution.events import EventKind
@@ -13,7 +13,7 @@ from torana_server.execution.ports import ExecutionState, Journal, StoredEvent, 
 from torana_server.execution.state import State
 from torana_server.workflow import Durability, Plan
 
-logger = logging.getLogger("torana.execution")
+logger = logs.logger("execution")
 
 DEFERRED_S_MAX = 1.0
 """How long the looser durability policies hold events back."""
@@ -79,7 +79,7 @@ class Appender:
         try:
             await self._journal.append(self._execution, expected, events, self.fence, transition)
         except UnavailableError as error:
-            logger.warning("execution %s has an append whose outcome is unknown: %s", self._execution, error)
+            logger.warning("the outcome of an append is unknown: %s", error)
             await patiently(lambda: self._append_if_missing(expected, events, transition), self._execution)
 
     async def _append_if_missing(self, expected: int, events: list[StoredEvent], transition: Transition | None) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from torana_server.core import logs
 from torana_server.core.errors import Reason, StepError
 from torana_server.core.limits import INLINE_VALUE_BYTES_MAX
-from torana_server.core.values import Payload, size_of
+from torana_server.core.lines import excerpt, shortened
+from torana_server.core.values import Payload, decode_plain, encode, size_of
 from torana_server.execution.events import Body, LogLevel, StepCheckpointed, StepEmitted, StepLog, StepProgress
 from torana_server.execution.scheduler import Fact, StopReason
-from torana_server.execution.text import is_storable, storable
+from torana_server.execution.text import is_storable, storable, unicode_text
 from torana_server.steps import StepCall, StepResult, StepRunner
 
-logger = logging.getLogger("torana.execution")
+logger = logs.logger("execution")
 
 LOG_CHARS_MAX = 8_000
 TOPIC_CHARS_MAX = 256
@@ -95,13 +99,35 @@ class AttemptEvents:
         body = StepCheckpointed(check_size(value))
         await self._buffer.put_durably(await self._admitted(body))
 
-    def log(self, level: int, message: str) -> None:
+    def log(self, level: int, message: str, data: Mapping[str, object] | None = None) -> None:
         self._refuse_when_over()
-        line = StepLog(_level(level), self._text(message), self._dropped)
+        payload = self._excerpt(data) if data else None
+        self._offer(StepLog(_level(level), self._text(message), self._dropped, payload))
+
+    async def record(self, message: str, data: Mapping[str, object]) -> None:
+        """For debug mode: waits for room, and counts as lost what the execution's limit of events leaves out."""
+        await self._buffer.room()
+        if not self._closed:
+            self._offer(StepLog(LogLevel.DEBUG, message, self._dropped, self._excerpt(data)))
+
+    def lost(self) -> StepLog | None:
+        """What says how many lines were dropped since the last one that was not."""
+        if not self._dropped:
+            return None
+        return StepLog(LogLevel.WARNING, "the last lines of this attempt were dropped", self._dropped)
+
+    def _offer(self, line: StepLog) -> None:
         if self._buffer.offer(Fact(line, self._step, self._attempt)):
             self._dropped = 0
         else:
             self._dropped += 1
+
+    def _excerpt(self, data: Mapping[str, object]) -> Payload:
+        try:
+            shown = excerpt(data, self._redact, escape=unicode_text)
+        except Exception as error:  # noqa: BLE001 — a mapping of the step's own; to log must not fail
+            shown = {"unreadable": type(error).__name__}
+        return Payload(json.dumps(shown, ensure_ascii=False, separators=(",", ":")))
 
     async def _admitted(self, body: Body) -> Fact:
         """Once there is room. The attempt may end while its code waits for that."""
@@ -119,7 +145,7 @@ class AttemptEvents:
             )
 
     def _text(self, text: str) -> str:
-        return storable(self._redact(text), LOG_CHARS_MAX)
+        return storable(shortened(text, self._redact, LOG_CHARS_MAX), LOG_CHARS_MAX)
 
 
 class Attempts:
@@ -189,29 +215,60 @@ class Attempts:
                 self._give_up_on(tasks[task])
 
     async def _run(self, attempt: Attempt) -> None:
+        started = time.perf_counter()
+        outcome: Outcome | None = None
         try:
             attempt.call = call = self._call(attempt.step, attempt.number)
+            logs.enter(call)
+            logger.debug("step started")
+            if call.debug:
+                await attempt.events.record("what the attempt was given", _given(call))
             result = await self._runner.run(call, attempt.events)
             check_size(result.output)
             if result.route:
                 _check_route(result.route)
             outcome = Outcome(attempt, result=result)
+            if call.debug:
+                await attempt.events.record("what the attempt returned", _returned(result))
         except KeyboardInterrupt:
             raise  # the operator's, not the step's
         except BaseException as error:  # noqa: BLE001 — a task's boundary: whatever it is becomes the step's error
-            outcome = Outcome(attempt, error=error)
+            outcome = outcome or Outcome(attempt, error=error)
         attempt.events.close()
         self._buffer.ended(outcome)
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_end(outcome, time.perf_counter() - started)
 
     def _abandon(self, attempt: Attempt) -> None:
         self._give_up_on(attempt)
         self._buffer.ended(Outcome(attempt, error=asyncio.CancelledError("abandoned")))
 
     def _give_up_on(self, attempt: Attempt) -> None:
-        logger.warning("step %s ignored its cancellation for %g s", attempt.step, self._cancel_grace_s)
+        place = {"step": attempt.step, "attempt": attempt.number}
+        logger.warning("the step ignored its cancellation for %g s", self._cancel_grace_s, extra=place)
         attempt.events.close()
         if attempt.call is not None:
             self._runner.abandon(attempt.call)
+
+
+def _given(call: StepCall) -> dict[str, object]:
+    """The inputs, and the config where templates filled it in."""
+    rendered = {} if call.config == call.step.config else {"config": call.config}
+    return {"inputs": decode_plain(encode(call.inputs)), **rendered}
+
+
+def _returned(result: StepResult) -> dict[str, object]:
+    route = {"route": result.route} if result.route else {}
+    return {"output": decode_plain(result.output), **route}
+
+
+def _log_end(outcome: Outcome, duration_s: float) -> None:
+    fields: dict[str, object] = {"duration_ms": round(duration_s * 1_000, 3)}
+    if outcome.error is None:
+        logger.debug("step completed", extra=fields)
+    else:
+        fields["error_type"] = type(outcome.error).__name__
+        logger.debug("step ended without a result: %s", outcome.error, extra=fields)
 
 
 def check_size(value: Payload) -> Payload:

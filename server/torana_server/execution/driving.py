@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from torana_server.core import logs
+from torana_server.core.clock import MICROS_PER_SECOND, seconds
 from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.core.limits import EVENT_BYTES_MAX
@@ -25,12 +27,13 @@ from torana_server.execution.ports import (
     Capabilities,
     Claim,
     Created,
+    ExecutionState,
     StoredEvent,
 )
 from torana_server.execution.scheduler import Fact
 from torana_server.workflow import Plan, WorkflowRegistry, from_json
 
-logger = logging.getLogger("torana.engine")
+logger = logs.logger("execution")
 
 CLAIM_BATCH = 100
 CLAIM_INTERVAL_S = 5.0
@@ -59,6 +62,8 @@ class Driving:
         self._executors: dict[str, Executor] = {}
         self._places: dict[Executor, Place] = {}
         self._claimed: dict[str, Claim] = {}
+        self._wait_limits: dict[str, asyncio.TimerHandle] = {}
+        """When claimed executions that have not started yet have waited for as long as they may."""
         self._given_up: list[tuple[str, int]] = []
         """Executions that could not go on here, with their fences. They are released before the next look for work,
         not at once, or they would be claimed again and again without a pause."""
@@ -97,6 +102,7 @@ class Driving:
 
     async def _create(self, plan: Plan, accepted: Accepted, hashed: bytes, reused: Iterable[Fact]) -> Created:
         executor = self._executor(new_id(), plan)
+        logs.enter(executor)
         place = Place(accepted.tenant, accepted.request.workflow)
         admitted = self._admission.enter(place)
         kept = False
@@ -120,6 +126,7 @@ class Driving:
     async def _find_out(self, executor: Executor, place: Place, admitted: bool, events: Sequence[StoredEvent]) -> None:
         """The journal could not say whether it created the execution; if it did, the execution must be driven."""
         execution = executor.execution
+        logs.enter(executor)
         found = None
         try:
             found = await patiently(lambda: self._journal.get(execution), execution)
@@ -174,14 +181,17 @@ class Driving:
 
     async def _run(self, executor: Executor) -> None:
         failed = False
+        logs.enter(executor)
         try:
             await executor.run()
         except Exception:  # a task's boundary; the execution is given up and claimed again
             failed = True
-            logger.exception("execution %s met a defect of the server and will be recovered", executor.execution)
+            logger.exception("the execution met a defect of the server and will be recovered")
         finally:
             self._forget(executor)
-            if not executor.ended:
+            if executor.ended:
+                _log_end(executor)
+            else:
                 await self._give_up(executor.execution, executor.fence, later=failed)
 
     def _forget(self, executor: Executor) -> None:
@@ -203,7 +213,7 @@ class Driving:
                 await self._journal.release(execution, fence)
                 return
             except UnavailableError:
-                logger.warning("execution %s could not be released yet", execution)
+                logger.warning("the execution could not be released yet", extra={"execution": execution})
         self._given_up.append((execution, fence))
 
     def _abandoned(self, execution: str) -> None:
@@ -217,10 +227,9 @@ class Driving:
             executor.requested()
             return
         claim = self._claimed.get(execution)
-        if claim is not None and not self.draining:
+        if claim is not None:
             # It waits for a place, but its command must not.
-            self._admission.give_up(execution)
-            self._recover(claim, None)
+            self._recover_without_place(claim)
 
     # --- recovery -----------------------------------------------------------------------------------------------
 
@@ -247,6 +256,8 @@ class Driving:
         capabilities = Capabilities(self._offers(), JOURNAL_FORMAT)
         while not self.draining:
             claims = await self._journal.claim(CLAIM_BATCH, capabilities)
+            if claims:
+                logger.info("took over %d unfinished executions", len(claims))
             for claim in claims:
                 self._queue_claim(claim)
             if len(claims) < CLAIM_BATCH:
@@ -257,11 +268,32 @@ class Driving:
         place = Place(summary.tenant, summary.workflow)
         self._claimed[summary.execution] = claim
         self._admission.wait(summary.execution, place, partial(self._recover, claim, place), has_seat=False)
+        if summary.execution in self._claimed:
+            self._limit_wait(claim)
+
+    def _limit_wait(self, claim: Claim) -> None:
+        """One that had started already has left the queue for good, whatever it waits for now."""
+        timeout_s = self._services.queue_timeout_s
+        if timeout_s is None or claim.summary.state is not ExecutionState.QUEUED:
+            return
+        left = claim.summary.create_time + seconds(timeout_s) - self._services.clock.now()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, left / MICROS_PER_SECOND), self._recover_without_place, claim)
+        self._wait_limits[claim.summary.execution] = timer
+
+    def _recover_without_place(self, claim: Claim) -> None:
+        """Something is to be written to its journal: it was cancelled, or has waited for as long as it may."""
+        if not self.draining:
+            self._admission.give_up(claim.summary.execution)
+            self._recover(claim, None)
 
     def _recover(self, claim: Claim, place: Place | None) -> None:
         if self.draining:
             return  # it stays among the claimed, which the end of the drain gives back
         del self._claimed[claim.summary.execution]
+        timer = self._wait_limits.pop(claim.summary.execution, None)
+        if timer is not None:
+            timer.cancel()
         self._spawn(self._recover_and_drive(claim, place))
 
     async def _recover_and_drive(self, claim: Claim, place: Place | None) -> None:
@@ -270,10 +302,13 @@ class Driving:
         try:
             executor = self._executor(execution, await self.plan(claim.summary.revision))
             self._executors[execution] = executor
+            logs.enter(executor)
             await executor.recover(claim.fence)
             recovered = True
+            logger.debug("the execution goes on here")
         except Exception:  # a task's boundary; one that cannot be read must not hold up the others
-            logger.exception("execution %s cannot be recovered now; it will be tried again", execution)
+            extra = {"execution": execution}
+            logger.exception("the execution cannot be recovered now; it will be tried again", extra=extra)
         finally:
             if not recovered:
                 self._executors.pop(execution, None)
@@ -282,8 +317,12 @@ class Driving:
                     self._admission.leave(place)
                 await self._give_up(execution, claim.fence, later=True)
         if recovered:
-            executor.admitted()
             self._drive(executor, place)
+            if place is not None or executor.state.status is not ExecutionState.QUEUED:
+                executor.admitted()
+            else:
+                place = Place(claim.summary.tenant, claim.summary.workflow)
+                self._admission.wait(execution, place, partial(self._admit, executor, place), has_seat=False)
 
     async def plan(self, revision: str) -> Plan:
         """The plan of a revision, from the definition that was stored before its first execution.
@@ -310,6 +349,9 @@ class Driving:
             self._claimer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._claimer
+        for timer in self._wait_limits.values():
+            timer.cancel()
+        self._wait_limits.clear()
         claimed = [(claim.summary.execution, claim.fence) for claim in self._claimed.values()]
         given_up, self._given_up = self._given_up, []
         self._claimed.clear()
@@ -326,6 +368,19 @@ class Driving:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+
+def _log_end(executor: Executor) -> None:
+    state = executor.state
+    level = logging.INFO if state.error is not None else logging.DEBUG
+    if not logger.isEnabledFor(level):
+        return
+    fields: dict[str, object] = {"state": state.status.value}
+    if state.end is not None and state.start is not None:
+        fields["duration_ms"] = (state.end - state.start) / 1_000
+    if state.error is not None:
+        fields |= {"reason": state.error.reason, "step": state.error.step, "error_type": state.error.type}
+    logger.log(level, "the execution ended", extra=fields)
 
 
 def shutting_down() -> UnavailableError:

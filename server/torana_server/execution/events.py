@@ -104,6 +104,7 @@ class StepLog:
     level: LogLevel
     message: str
     dropped: int = 0
+    data: Payload | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ it, appends all of it in one commit, and only then acts on it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torana_server.access import Principal
+from torana_server.core import logs
 from torana_server.core.clock import MICROS_PER_SECOND, Clock, Micros, seconds
 from torana_server.core.errors import Reason, StaleAppendError, UnavailableError
 from torana_server.core.limits import BATCH_BYTES_MAX
@@ -21,6 +21,7 @@ from torana_server.execution.appender import Appender
 from torana_server.execution.attempts import Attempts, Outcome
 from torana_server.execution.events import (
     Accepted,
+    Body,
     Cancelling,
     Event,
     ExecutionError,
@@ -49,7 +50,7 @@ from torana_server.execution.state import NARRATION, State, begin, fold
 from torana_server.steps import StepCall, StepRunner
 from torana_server.workflow import Plan, TemplateScope, config_for, inputs_for
 
-logger = logging.getLogger("torana.execution")
+logger = logs.logger("execution")
 
 READ_EVENTS = 1_000
 """Events read at a time when a journal is folded."""
@@ -71,6 +72,8 @@ class Services:
     """What `${env.NAME}` may read."""
     cancel_grace_s: float = 10.0
     queue_timeout_s: float | None = None
+    debugs: Callable[[str], bool] = lambda workflow: False
+    """Whether what attempts of this workflow are given and return becomes events. Asked as each attempt starts."""
 
 
 class Executor:
@@ -138,6 +141,10 @@ class Executor:
             commands = await self._commands()
             await self._write(self._advance([Fact(Recovered(services.server_id)), *commands]))
 
+    def log_fields(self) -> dict[str, object]:
+        tenant = {} if self._state is None else {"tenant": self.tenant}
+        return {**tenant, "workflow": self._plan.definition.name, "execution": self.execution}
+
     @property
     def state(self) -> State:
         assert self._state is not None, "accept or recover comes first"
@@ -192,7 +199,7 @@ class Executor:
                 await self._inbox.wait()
                 await self._write(self._advance(await self._take()))
         except StaleAppendError:
-            logger.warning("execution %s is driven by another server now", self.execution)
+            logger.warning("another server drives the execution now")
         finally:
             self._disarm()
             self._inbox.close()
@@ -270,14 +277,18 @@ class Executor:
         if not self._attempts.settle(outcome):
             return []
         attempt = outcome.attempt
-        step, number = attempt.step, attempt.number
+        lost = attempt.events.lost()
+        bodies = [self._end(outcome)] if lost is None else [lost, self._end(outcome)]
+        return [Fact(body, attempt.step, attempt.number) for body in bodies]
+
+    def _end(self, outcome: Outcome) -> Body:
+        attempt = outcome.attempt
         if outcome.result is not None:
-            return [Fact(StepCompleted(outcome.result.output, outcome.result.route), step, number)]
+            return StepCompleted(outcome.result.output, outcome.result.route)
         if attempt.stopping is StopReason.ENDING:
-            return [Fact(StepCancelled("the execution is ending"), step, number)]
+            return StepCancelled("the execution is ending")
         error = self._error(outcome)
-        body = on_failure(self._plan, self.state, step, error, self._now(), self._services.draw())
-        return [Fact(body, step, number)]
+        return on_failure(self._plan, self.state, attempt.step, error, self._now(), self._services.draw())
 
     def _error(self, outcome: Outcome) -> ExecutionError:
         attempt = outcome.attempt
@@ -306,7 +317,7 @@ class Executor:
         timeout_s = self._services.queue_timeout_s
         if self.state.status is not ExecutionState.QUEUED or timeout_s is None:
             return None
-        return Micros(self.state.time + seconds(timeout_s))
+        return Micros(self.state.create + seconds(timeout_s))
 
     def _arm(self) -> None:
         """Sets the timer. One that fires too early is harmless, so a later need keeps the earlier timer."""
@@ -349,6 +360,7 @@ class Executor:
             deadline=attempt_deadline(planned, step, self._began[name]),
             idempotency_key=f"{self.execution}/{name}",
             restored=step.checkpoint,
+            debug=self._services.debugs(request.workflow),
         )
 
     def _template_scope(self, accepted: Accepted) -> TemplateScope:

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from torana_server.core import logs
 from torana_server.core.errors import UnavailableError
 
-logger = logging.getLogger("torana.execution")
+logger = logs.logger("execution")
 
 STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses while the journal is unavailable; the last one repeats."""

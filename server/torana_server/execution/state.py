@@ -93,6 +93,7 @@ class State:
     failed_step: str = ""
     """The first step that failed for good without an error route."""
     error: ExecutionError | None = None
+    create: Micros = EPOCH
 
     def step(self, name: str) -> StepState:
         return self.steps.get(name, PENDING)
@@ -146,7 +147,7 @@ def begin(event: Event) -> State:
     """The state after the first event of an execution."""
     if not isinstance(event.body, Accepted) or event.sequence != 1:
         raise ValueError("a journal begins with ExecutionAccepted")
-    return State(event.body, sequence=1, time=event.time)
+    return State(event.body, sequence=1, time=event.time, create=event.time)
 
 
 def _execution_started(state: State, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from torana_server.access import LOCAL, Principal
+from torana_server.core import logs
 
 
 @dataclass(slots=True)
@@ -22,7 +24,22 @@ class Call:
     peer: str
     principal: Principal = LOCAL
     attached: list[Message] = field(default_factory=list)
+    traceparent: str = ""
+    """The caller's W3C trace context, as it came."""
 
+    def log_fields(self) -> dict[str, object]:
+        """What log lines say that are written while the call is answered."""
+        fields: dict[str, object] = {
+            "request_id": self.request_id,
+            "rpc": self.method,
+            "tenant": self.principal.tenant,
+            "subject": self.principal.subject,
+        }
+        trace = _TRACEPARENT.fullmatch(self.traceparent)
+        return {**fields, "trace_id": trace[1], "span_id": trace[2]} if trace else fields
+
+
+_TRACEPARENT = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 _current: ContextVar[Call] = ContextVar("torana_call")
 
@@ -30,6 +47,7 @@ _current: ContextVar[Call] = ContextVar("torana_call")
 def enter(call: Call) -> None:
     """Each call is answered in a task of its own, whose context ends with it."""
     _current.set(call)
+    logs.enter(call)
 
 
 def current() -> Call:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from torana_server.core import logs
 from torana_server.core.errors import InvalidRequestError, Violation
 from torana_server.rpc import reflection
 from torana_server.rpc.calls import Authenticator, Everybody
@@ -26,7 +26,7 @@ from torana_server.rpc.servicers import (
 from torana_server.rpc.settings import RpcSettings
 from torana_server.rpc.streams import OpenStreams
 
-logger = logging.getLogger("torana.rpc")
+logger = logs.logger("rpc")
 
 DRAIN_S_MAX: Final = 10.0
 """What `drain` waits for calls at most; a client that reads nothing holds its stream open for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -159,9 +160,8 @@ class StepContext:
     @property
     def logger(self) -> StepLogger:
         if self._logger is None:
-            call = self._call
-            place = {"execution": call.execution, "workflow": call.workflow, "step": call.step.name}
-            self._logger = StepLogger(self._log, self._services.log_level, {**place, "attempt": call.attempt})
+            level = logging.DEBUG if self._call.debug else self._services.log_level
+            self._logger = StepLogger(self._log, level, self._call.log_fields())
         return self._logger
 
     async def get_resource(self, name: str) -> object:
@@ -239,16 +239,16 @@ class StepContext:
                 metadata={"step": self.step_name, "attempt": str(self.attempt)},
             )
 
-    def _log(self, level: int, text: str) -> None:
+    def _log(self, level: int, text: str, extra: Mapping[str, object] | None) -> None:
         self._refuse_when_over()
         if threading.get_ident() == self._thread:
-            self._events.log(level, text)
+            self._events.log(level, text, extra)
         else:
-            self._loop.call_soon_threadsafe(self._log_on_loop, level, text)
+            self._loop.call_soon_threadsafe(self._log_on_loop, level, text, extra)
 
-    def _log_on_loop(self, level: int, text: str) -> None:
+    def _log_on_loop(self, level: int, text: str, extra: Mapping[str, object] | None) -> None:
         if not self._closed:  # the attempt may have ended while the line was on its way
-            self._events.log(level, text)
+            self._events.log(level, text, extra)
 
 
 def get_current_context() -> RequestContext:

@@ -8,20 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LINE_CHARS_MAX = 8_000
+from torana_server.core import logs
 
-_server_log = logging.getLogger("torana.steps")
+_server_log = logs.logger("steps")
 # Control characters, line separators, bidirectional overrides and lone surrogates: what could forge or garble a line.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    """`text` with line breaks and control characters written as escapes, cut after LINE_CHARS_MAX."""
-    if len(text) > LINE_CHARS_MAX:
-        text = f"{text[:LINE_CHARS_MAX]}… ({len(text) - LINE_CHARS_MAX} more characters)"
-    if text.isprintable():
-        return text
-    return _UNSAFE.sub(_escaped, text)
+    """`text` with line breaks and control characters written as escapes. Joiners of scripts and emoji stay."""
+    return text if text.isprintable() else _UNSAFE.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -31,12 +27,18 @@ def _escaped(match: re.Match[str]) -> str:
 class StepLogger:
     """Takes what a `logging.Logger` takes. Lines at or above `level` become events; none of them waits.
 
-    `place` are the ids that each line of the server's log carries as `extra`.
+    `event` is given the level, the line and what came as `extra`. `place` are the ids that each line of the server's
+    log carries, also one from a thread that knows no context.
     """
 
     __slots__ = ("_event", "_level", "_place")
 
-    def __init__(self, event: Callable[[int, str], None], level: int, place: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        event: Callable[[int, str, Mapping[str, object] | None], None],
+        level: int,
+        place: Mapping[str, object],
+    ) -> None:
         self._event = event
         self._level = level
         self._place = place
@@ -45,13 +47,23 @@ class StepLogger:
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 — logging's name
         return level >= self._level or _server_log.isEnabledFor(level)
 
-    def log(self, level: int, msg: object, *args: object, exc_info: Any = None, **_: Any) -> None:
+    def log(
+        self,
+        level: int,
+        msg: object,
+        *args: object,
+        exc_info: Any = None,
+        extra: Mapping[str, object] | None = None,
+        **_: Any,
+    ) -> None:
         if not self.isEnabledFor(level):
             return
         text = one_line(_formatted(msg, args) + _named(exc_info))
         if level >= self._level:
-            self._event(level, text)
-        _server_log.log(level, "%s", text, exc_info=exc_info, extra=self._place, stacklevel=3)
+            self._event(level, text, extra)
+        if _server_log.isEnabledFor(level):
+            fields = {**logs.as_extra(extra or {}), **self._place}
+            _server_log.log(level, "%s", text, exc_info=exc_info, extra=fields, stacklevel=3)
 
     def debug(self, msg: object, *args: object, **options: Any) -> None:
         self.log(logging.DEBUG, msg, *args, **options)

@@ -34,6 +34,18 @@ class StepCall:
     idempotency_key: str = ""
     restored: Payload | None = None
     """The last checkpoint of an earlier attempt."""
+    debug: bool = False
+    """Whether lines of the step's log become events whatever their level."""
+
+    def log_fields(self) -> dict[str, object]:
+        """What log lines say that are written while the attempt runs."""
+        return {
+            "tenant": self.principal.tenant,
+            "workflow": self.workflow,
+            "execution": self.execution,
+            "step": self.step.name,
+            "attempt": self.attempt,
+        }
 
 
 class StepResult(NamedTuple):
@@ -55,9 +67,9 @@ class StepEvents(Protocol):
     async def checkpoint(self, value: Payload) -> None:
         """Returns when durable."""
 
-    def log(self, level: int, message: str) -> None:
+    def log(self, level: int, message: str, data: Mapping[str, object] | None = None) -> None:
         """Never waits: a line that does not fit is dropped and counted. `level` as in logging (10, 20, 30, 40).
-        Called on the event loop only, as everything here."""
+        `data` is cut where it is long and refused by nothing. Called on the event loop only, as everything here."""
 
 
 class StepResources(Protocol):

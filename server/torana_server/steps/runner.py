@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from torana_server.core import logs
 from torana_server.core.errors import StepError
 from torana_server.steps.context import CURRENT_STEP, StepContext, StepServices, WorkflowContext
 from torana_server.steps.payloads import to_payload
@@ -15,7 +16,7 @@ from torana_server.steps.ports import ResourceLeases, StepCall, StepEvents, Step
 from torana_server.steps.registry import Routed, StepConfig, StepType, StepTypes
 from torana_server.workflow import Step
 
-logger = logging.getLogger("torana.steps")
+logger = logs.logger("steps")
 
 CONFIGS_MAX = 4_096
 """Validated configs kept: one per step of a revision."""

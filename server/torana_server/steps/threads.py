@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torana_server.core import logs
 from torana_server.core.errors import StepError
 
-logger = logging.getLogger("torana.steps")
+logger = logs.logger("steps")
 
 
 @dataclass(frozen=True, slots=True)

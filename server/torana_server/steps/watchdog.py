@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import linecache
-import logging
 import os
 import sys
 import threading
@@ -15,12 +14,13 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Final
 
+from torana_server.core import logs
 from torana_server.steps.context import CURRENT_STEP, StepContext
 from torana_server.steps.ports import StepCall
 from torana_server.steps.runner import InProcessRunner
 from torana_server.steps.source import FILENAME_START
 
-logger = logging.getLogger("torana.steps")
+logger = logs.logger("steps")
 
 THRESHOLD_S: Final = 0.1
 INTERVAL_S: Final = 0.02

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from torana_server.core import logs
 from torana_server.core.errors import ToranaError
 from torana_server.vault.ports import AuditRecord
 
 FLUSH_INTERVAL_S = 1.0
 RECORDS_MAX = 10_000
 
-_log = logging.getLogger(__name__)
+_log = logs.logger("vault")
 
 
 class ReadAudit:

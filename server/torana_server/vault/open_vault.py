@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torana_server.access import Principal
+from torana_server.core import logs
 from torana_server.core.clock import Clock, Micros, to_datetime
 from torana_server.core.errors import Reason, SecretNotFoundError, ToranaError, UnavailableError
 from torana_server.vault import envelope
@@ -35,7 +35,7 @@ EPOCH_POLL_S = 2.0
 PURPOSE_CHARS_MAX = 512
 
 _Result = TypeVar("_Result")
-_log = logging.getLogger(__name__)
+_log = logs.logger("vault")
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,11 @@ class WorkflowRegistry:
             )
         return registered
 
+    def debugs(self, name: str) -> bool:
+        """Whether the current registration's metadata says `"debug": True`, now."""
+        current = self._current.get(name)
+        return current is not None and bool(current.metadata.get("debug"))
+
     def all(self) -> list[RegisteredWorkflow]:
         """The current revision of each workflow, sorted by name."""
         return [self._current[name] for name in sorted(self._current)]

@@ -15,7 +15,7 @@ from torana_server.core.errors import Reason, ResourceError, StepError, TypeNotF
 from torana_server.core.limits import INLINE_VALUE_BYTES_MAX
 from torana_server.core.values import encode
 from torana_server.steps import InProcessRunner, StepContext, StepRunner, get_current_context
-from torana_server.steps.log import LINE_CHARS_MAX, one_line
+from torana_server.steps.log import one_line
 from torana_server.workflow import Step
 from unit.steps.world import Database, World, code, function
 
@@ -253,7 +253,7 @@ logger.debug("d %s", 1)
 logger.info(f"{workflow_name}: 100%")
 logger.warning("%(a)s\\r\\nforged", {"a": 1})
 logger.error("bad %d", "x")
-logger.log(20, "at %s", "twenty", extra={"ignored": 1})
+logger.log(20, "at %s", "twenty", extra={"rows": 1, "message": "its own", "step": "forged"})
 try:
     1 / 0
 except ZeroDivisionError:
@@ -270,7 +270,20 @@ except ZeroDivisionError:
     assert [record.getMessage() for record in caplog.records] == [text for _, text in world.events.lines[1:]]
     record: Any = caplog.records[-1]
     assert (record.execution, record.workflow, record.step, record.attempt) == ("execution-1", "user_etl", "extract", 1)
-    assert record.exc_info[0] is ZeroDivisionError
+    assert record.error_type == "ZeroDivisionError"
+    assert record.exc_text.endswith("  ZeroDivisionError: division by zero")
+    with_extra: Any = caplog.records[-2]
+    assert (with_extra.rows, with_extra.extra_message, with_extra.step) == (1, "its own", "extract")
+    assert world.events.fields == [{"rows": 1, "message": "its own", "step": "forged"}]
+
+
+async def test_in_debug_mode_every_line_becomes_an_event() -> None:
+    world = World()
+    world.runner = InProcessRunner(world.types, world.leases)
+    call = world.call(code("logger.debug('quiet')"))
+    call.debug = True
+    await world.runner.run(call, world.events)
+    assert world.events.lines == [(10, "quiet")]
 
 
 async def test_lines_below_the_level_become_no_events() -> None:
@@ -298,10 +311,6 @@ async def test_log_lines_of_other_threads_reach_the_events() -> None:
 )
 def test_a_line_has_no_control_characters(text: str, line: str) -> None:
     assert one_line(text) == line
-
-
-def test_a_line_is_bounded() -> None:
-    assert one_line("x" * (LINE_CHARS_MAX + 5)).endswith("x… (5 more characters)")
 
 
 async def test_inputs_are_the_attempts_to_keep_and_change() -> None:

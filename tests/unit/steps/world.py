@@ -30,6 +30,7 @@ class Recorded:
     """`StepEvents` that remembers."""
 
     lines: list[tuple[int, str]] = field(default_factory=list)
+    fields: list[Mapping[str, object]] = field(default_factory=list)
     progressed: list[tuple[float, str, object]] = field(default_factory=list)
     emitted: list[tuple[str, object]] = field(default_factory=list)
     saved: list[Payload] = field(default_factory=list)
@@ -43,8 +44,10 @@ class Recorded:
     async def checkpoint(self, value: Payload) -> None:
         self.saved.append(value)
 
-    def log(self, level: int, message: str) -> None:
+    def log(self, level: int, message: str, data: Mapping[str, object] | None = None) -> None:
         self.lines.append((level, message))
+        if data is not None:
+            self.fields.append(data)
 
 
 @dataclass(slots=True)

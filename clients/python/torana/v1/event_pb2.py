@@ -27,7 +27,7 @@ from torana.v1 import execution_pb2 as torana_dot_v1_dot_execution__pb2
 from torana.v1 import payload_pb2 as torana_dot_v1_dot_payload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15torana/v1/event.proto\x12\ttorana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19torana/v1/execution.proto\x1a\x17torana/v1/payload.proto\"\xcb\n\n\x0e\x45xecutionEvent\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12:\n\x08\x61\x63\x63\x65pted\x18\n \x01(\x0b\x32\x1c.torana.v1.ExecutionAcceptedH\x00R\x08\x61\x63\x63\x65pted\x12\x37\n\x07started\x18\x0b \x01(\x0b\x32\x1b.torana.v1.ExecutionStartedH\x00R\x07started\x12\x41\n\x0estep_scheduled\x18\x0c \x01(\x0b\x32\x18.torana.v1.StepScheduledH\x00R\rstepScheduled\x12;\n\x0cstep_started\x18\r \x01(\x0b\x32\x16.torana.v1.StepStartedH\x00R\x0bstepStarted\x12>\n\rstep_progress\x18\x0e \x01(\x0b\x32\x17.torana.v1.StepProgressH\x00R\x0cstepProgress\x12/\n\x08step_log\x18\x0f \x01(\x0b\x32\x12.torana.v1.StepLogH\x00R\x07stepLog\x12;\n\x0cstep_emitted\x18\x10 \x01(\x0b\x32\x16.torana.v1.StepEmittedH\x00R\x0bstepEmitted\x12J\n\x11step_checkpointed\x18\x11 \x01(\x0b\x32\x1b.torana.v1.StepCheckpointedH\x00R\x10stepCheckpointed\x12>\n\rstep_retrying\x18\x12 \x01(\x0b\x32\x17.torana.v1.StepRetryingH\x00R\x0cstepRetrying\x12\x41\n\x0estep_completed\x18\x13 \x01(\x0b\x32\x18.torana.v1.StepCompletedH\x00R\rstepCompleted\x12\x38\n\x0bstep_failed\x18\x14 \x01(\x0b\x32\x15.torana.v1.StepFailedH\x00R\nstepFailed\x12;\n\x0cstep_skipped\x18\x15 \x01(\x0b\x32\x16.torana.v1.StepSkippedH\x00R\x0bstepSkipped\x12\x41\n\x0estep_cancelled\x18\x16 \x01(\x0b\x32\x18.torana.v1.StepCancelledH\x00R\rstepCancelled\x12\x38\n\x0bstep_reused\x18\x17 \x01(\x0b\x32\x15.torana.v1.StepReusedH\x00R\nstepReused\x12=\n\trecovered\x18\x18 \x01(\x0b\x32\x1d.torana.v1.ExecutionRecoveredH\x00R\trecovered\x12@\n\ncancelling\x18\x19 \x01(\x0b\x32\x1e.torana.v1.ExecutionCancellingH\x00R\ncancelling\x12=\n\tcompleted\x18\x1a \x01(\x0b\x32\x1d.torana.v1.ExecutionCompletedH\x00R\tcompleted\x12\x34\n\x06\x66\x61iled\x18\x1b \x01(\x0b\x32\x1a.torana.v1.ExecutionFailedH\x00R\x06\x66\x61iled\x12=\n\tcancelled\x18\x1c \x01(\x0b\x32\x1d.torana.v1.ExecutionCancelledH\x00R\tcancelledB\x06\n\x04kind\"\xd9\x01\n\x11\x45xecutionAccepted\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequestR\x07request\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12%\n\x0ejournal_format\x18\x03 \x01(\x05R\rjournalFormat\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x19\n\x08retry_of\x18\x05 \x01(\tR\x07retryOf\x12\x16\n\x06tenant\x18\x06 \x01(\tR\x06tenant\"\x12\n\x10\x45xecutionStarted\"\x0f\n\rStepScheduled\"\r\n\x0bStepStarted\"l\n\x0cStepProgress\x12\x1a\n\x08\x66raction\x18\x01 \x01(\x01R\x08\x66raction\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12&\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x12.torana.v1.PayloadR\x04\x64\x61ta\"h\n\x07StepLog\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x13.torana.v1.LogLevelR\x05level\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x18\n\x07\x64ropped\x18\x03 \x01(\x03R\x07\x64ropped\"M\n\x0bStepEmitted\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\"<\n\x10StepCheckpointed\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\"\x87\x01\n\x0cStepRetrying\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x46\n\x11next_attempt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\"Q\n\rStepCompleted\x12*\n\x06output\x18\x01 \x01(\x0b\x32\x12.torana.v1.PayloadR\x06output\x12\x14\n\x05route\x18\x02 \x01(\tR\x05route\"W\n\nStepFailed\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x18\n\x07handled\x18\x02 \x01(\x08R\x07handled\"%\n\x0bStepSkipped\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\'\n\rStepCancelled\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\x88\x01\n\nStepReused\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12*\n\x06output\x18\x03 \x01(\x0b\x32\x12.torana.v1.PayloadR\x06output\x12\x14\n\x05route\x18\x04 \x01(\tR\x05route\"$\n\x12\x45xecutionRecovered\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\"G\n\x13\x45xecutionCancelling\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\"\x96\x01\n\x12\x45xecutionCompleted\x12\x44\n\x07outputs\x18\x01 \x03(\x0b\x32*.torana.v1.ExecutionCompleted.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xc1\x01\n\x0f\x45xecutionFailed\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x41\n\x07outputs\x18\x02 \x03(\x0b\x32\'.torana.v1.ExecutionFailed.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xae\x01\n\x12\x45xecutionCancelled\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x44\n\x07outputs\x18\x02 \x03(\x0b\x32*.torana.v1.ExecutionCancelled.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01*\x81\x05\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x45VENT_KIND_EXECUTION_ACCEPTED\x10\n\x12 \n\x1c\x45VENT_KIND_EXECUTION_STARTED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_STEP_SCHEDULED\x10\x0c\x12\x1b\n\x17\x45VENT_KIND_STEP_STARTED\x10\r\x12\x1c\n\x18\x45VENT_KIND_STEP_PROGRESS\x10\x0e\x12\x17\n\x13\x45VENT_KIND_STEP_LOG\x10\x0f\x12\x1b\n\x17\x45VENT_KIND_STEP_EMITTED\x10\x10\x12 \n\x1c\x45VENT_KIND_STEP_CHECKPOINTED\x10\x11\x12\x1c\n\x18\x45VENT_KIND_STEP_RETRYING\x10\x12\x12\x1d\n\x19\x45VENT_KIND_STEP_COMPLETED\x10\x13\x12\x1a\n\x16\x45VENT_KIND_STEP_FAILED\x10\x14\x12\x1b\n\x17\x45VENT_KIND_STEP_SKIPPED\x10\x15\x12\x1d\n\x19\x45VENT_KIND_STEP_CANCELLED\x10\x16\x12\x1a\n\x16\x45VENT_KIND_STEP_REUSED\x10\x17\x12\"\n\x1e\x45VENT_KIND_EXECUTION_RECOVERED\x10\x18\x12#\n\x1f\x45VENT_KIND_EXECUTION_CANCELLING\x10\x19\x12\"\n\x1e\x45VENT_KIND_EXECUTION_COMPLETED\x10\x1a\x12\x1f\n\x1b\x45VENT_KIND_EXECUTION_FAILED\x10\x1b\x12\"\n\x1e\x45VENT_KIND_EXECUTION_CANCELLED\x10\x1c*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15torana/v1/event.proto\x12\ttorana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19torana/v1/execution.proto\x1a\x17torana/v1/payload.proto\"\xcb\n\n\x0e\x45xecutionEvent\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x04time\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12:\n\x08\x61\x63\x63\x65pted\x18\n \x01(\x0b\x32\x1c.torana.v1.ExecutionAcceptedH\x00R\x08\x61\x63\x63\x65pted\x12\x37\n\x07started\x18\x0b \x01(\x0b\x32\x1b.torana.v1.ExecutionStartedH\x00R\x07started\x12\x41\n\x0estep_scheduled\x18\x0c \x01(\x0b\x32\x18.torana.v1.StepScheduledH\x00R\rstepScheduled\x12;\n\x0cstep_started\x18\r \x01(\x0b\x32\x16.torana.v1.StepStartedH\x00R\x0bstepStarted\x12>\n\rstep_progress\x18\x0e \x01(\x0b\x32\x17.torana.v1.StepProgressH\x00R\x0cstepProgress\x12/\n\x08step_log\x18\x0f \x01(\x0b\x32\x12.torana.v1.StepLogH\x00R\x07stepLog\x12;\n\x0cstep_emitted\x18\x10 \x01(\x0b\x32\x16.torana.v1.StepEmittedH\x00R\x0bstepEmitted\x12J\n\x11step_checkpointed\x18\x11 \x01(\x0b\x32\x1b.torana.v1.StepCheckpointedH\x00R\x10stepCheckpointed\x12>\n\rstep_retrying\x18\x12 \x01(\x0b\x32\x17.torana.v1.StepRetryingH\x00R\x0cstepRetrying\x12\x41\n\x0estep_completed\x18\x13 \x01(\x0b\x32\x18.torana.v1.StepCompletedH\x00R\rstepCompleted\x12\x38\n\x0bstep_failed\x18\x14 \x01(\x0b\x32\x15.torana.v1.StepFailedH\x00R\nstepFailed\x12;\n\x0cstep_skipped\x18\x15 \x01(\x0b\x32\x16.torana.v1.StepSkippedH\x00R\x0bstepSkipped\x12\x41\n\x0estep_cancelled\x18\x16 \x01(\x0b\x32\x18.torana.v1.StepCancelledH\x00R\rstepCancelled\x12\x38\n\x0bstep_reused\x18\x17 \x01(\x0b\x32\x15.torana.v1.StepReusedH\x00R\nstepReused\x12=\n\trecovered\x18\x18 \x01(\x0b\x32\x1d.torana.v1.ExecutionRecoveredH\x00R\trecovered\x12@\n\ncancelling\x18\x19 \x01(\x0b\x32\x1e.torana.v1.ExecutionCancellingH\x00R\ncancelling\x12=\n\tcompleted\x18\x1a \x01(\x0b\x32\x1d.torana.v1.ExecutionCompletedH\x00R\tcompleted\x12\x34\n\x06\x66\x61iled\x18\x1b \x01(\x0b\x32\x1a.torana.v1.ExecutionFailedH\x00R\x06\x66\x61iled\x12=\n\tcancelled\x18\x1c \x01(\x0b\x32\x1d.torana.v1.ExecutionCancelledH\x00R\tcancelledB\x06\n\x04kind\"\xd9\x01\n\x11\x45xecutionAccepted\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32\x1a.torana.v1.WorkflowRequestR\x07request\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12%\n\x0ejournal_format\x18\x03 \x01(\x05R\rjournalFormat\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x19\n\x08retry_of\x18\x05 \x01(\tR\x07retryOf\x12\x16\n\x06tenant\x18\x06 \x01(\tR\x06tenant\"\x12\n\x10\x45xecutionStarted\"\x0f\n\rStepScheduled\"\r\n\x0bStepStarted\"l\n\x0cStepProgress\x12\x1a\n\x08\x66raction\x18\x01 \x01(\x01R\x08\x66raction\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12&\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x12.torana.v1.PayloadR\x04\x64\x61ta\"\x90\x01\n\x07StepLog\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x13.torana.v1.LogLevelR\x05level\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x18\n\x07\x64ropped\x18\x03 \x01(\x03R\x07\x64ropped\x12&\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x12.torana.v1.PayloadR\x04\x64\x61ta\"M\n\x0bStepEmitted\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\"<\n\x10StepCheckpointed\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\"\x87\x01\n\x0cStepRetrying\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x46\n\x11next_attempt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\"Q\n\rStepCompleted\x12*\n\x06output\x18\x01 \x01(\x0b\x32\x12.torana.v1.PayloadR\x06output\x12\x14\n\x05route\x18\x02 \x01(\tR\x05route\"W\n\nStepFailed\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x18\n\x07handled\x18\x02 \x01(\x08R\x07handled\"%\n\x0bStepSkipped\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\'\n\rStepCancelled\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\"\x88\x01\n\nStepReused\x12\x1c\n\texecution\x18\x01 \x01(\tR\texecution\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12*\n\x06output\x18\x03 \x01(\x0b\x32\x12.torana.v1.PayloadR\x06output\x12\x14\n\x05route\x18\x04 \x01(\tR\x05route\"$\n\x12\x45xecutionRecovered\x12\x0e\n\x02\x62y\x18\x01 \x01(\tR\x02\x62y\"G\n\x13\x45xecutionCancelling\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\"\x96\x01\n\x12\x45xecutionCompleted\x12\x44\n\x07outputs\x18\x01 \x03(\x0b\x32*.torana.v1.ExecutionCompleted.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xc1\x01\n\x0f\x45xecutionFailed\x12/\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x19.torana.v1.ExecutionErrorR\x05\x65rror\x12\x41\n\x07outputs\x18\x02 \x03(\x0b\x32\'.torana.v1.ExecutionFailed.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01\"\xae\x01\n\x12\x45xecutionCancelled\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x44\n\x07outputs\x18\x02 \x03(\x0b\x32*.torana.v1.ExecutionCancelled.OutputsEntryR\x07outputs\x1a:\n\x0cOutputsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x03R\x05value:\x02\x38\x01*\x81\x05\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x45VENT_KIND_EXECUTION_ACCEPTED\x10\n\x12 \n\x1c\x45VENT_KIND_EXECUTION_STARTED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_STEP_SCHEDULED\x10\x0c\x12\x1b\n\x17\x45VENT_KIND_STEP_STARTED\x10\r\x12\x1c\n\x18\x45VENT_KIND_STEP_PROGRESS\x10\x0e\x12\x17\n\x13\x45VENT_KIND_STEP_LOG\x10\x0f\x12\x1b\n\x17\x45VENT_KIND_STEP_EMITTED\x10\x10\x12 \n\x1c\x45VENT_KIND_STEP_CHECKPOINTED\x10\x11\x12\x1c\n\x18\x45VENT_KIND_STEP_RETRYING\x10\x12\x12\x1d\n\x19\x45VENT_KIND_STEP_COMPLETED\x10\x13\x12\x1a\n\x16\x45VENT_KIND_STEP_FAILED\x10\x14\x12\x1b\n\x17\x45VENT_KIND_STEP_SKIPPED\x10\x15\x12\x1d\n\x19\x45VENT_KIND_STEP_CANCELLED\x10\x16\x12\x1a\n\x16\x45VENT_KIND_STEP_REUSED\x10\x17\x12\"\n\x1e\x45VENT_KIND_EXECUTION_RECOVERED\x10\x18\x12#\n\x1f\x45VENT_KIND_EXECUTION_CANCELLING\x10\x19\x12\"\n\x1e\x45VENT_KIND_EXECUTION_COMPLETED\x10\x1a\x12\x1f\n\x1b\x45VENT_KIND_EXECUTION_FAILED\x10\x1b\x12\"\n\x1e\x45VENT_KIND_EXECUTION_CANCELLED\x10\x1c*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTIONFAILED_OUTPUTSENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._loaded_options = None
   _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTKIND']._serialized_start=3275
-  _globals['_EVENTKIND']._serialized_end=3916
-  _globals['_LOGLEVEL']._serialized_start=3918
-  _globals['_LOGLEVEL']._serialized_end=4040
+  _globals['_EVENTKIND']._serialized_start=3316
+  _globals['_EVENTKIND']._serialized_end=3957
+  _globals['_LOGLEVEL']._serialized_start=3959
+  _globals['_LOGLEVEL']._serialized_end=4081
   _globals['_EXECUTIONEVENT']._serialized_start=122
   _globals['_EXECUTIONEVENT']._serialized_end=1477
   _globals['_EXECUTIONACCEPTED']._serialized_start=1480
@@ -56,38 +56,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPSTARTED']._serialized_end=1749
   _globals['_STEPPROGRESS']._serialized_start=1751
   _globals['_STEPPROGRESS']._serialized_end=1859
-  _globals['_STEPLOG']._serialized_start=1861
-  _globals['_STEPLOG']._serialized_end=1965
-  _globals['_STEPEMITTED']._serialized_start=1967
-  _globals['_STEPEMITTED']._serialized_end=2044
-  _globals['_STEPCHECKPOINTED']._serialized_start=2046
-  _globals['_STEPCHECKPOINTED']._serialized_end=2106
-  _globals['_STEPRETRYING']._serialized_start=2109
-  _globals['_STEPRETRYING']._serialized_end=2244
-  _globals['_STEPCOMPLETED']._serialized_start=2246
-  _globals['_STEPCOMPLETED']._serialized_end=2327
-  _globals['_STEPFAILED']._serialized_start=2329
-  _globals['_STEPFAILED']._serialized_end=2416
-  _globals['_STEPSKIPPED']._serialized_start=2418
-  _globals['_STEPSKIPPED']._serialized_end=2455
-  _globals['_STEPCANCELLED']._serialized_start=2457
-  _globals['_STEPCANCELLED']._serialized_end=2496
-  _globals['_STEPREUSED']._serialized_start=2499
-  _globals['_STEPREUSED']._serialized_end=2635
-  _globals['_EXECUTIONRECOVERED']._serialized_start=2637
-  _globals['_EXECUTIONRECOVERED']._serialized_end=2673
-  _globals['_EXECUTIONCANCELLING']._serialized_start=2675
-  _globals['_EXECUTIONCANCELLING']._serialized_end=2746
-  _globals['_EXECUTIONCOMPLETED']._serialized_start=2749
-  _globals['_EXECUTIONCOMPLETED']._serialized_end=2899
-  _globals['_EXECUTIONCOMPLETED_OUTPUTSENTRY']._serialized_start=2841
-  _globals['_EXECUTIONCOMPLETED_OUTPUTSENTRY']._serialized_end=2899
-  _globals['_EXECUTIONFAILED']._serialized_start=2902
-  _globals['_EXECUTIONFAILED']._serialized_end=3095
-  _globals['_EXECUTIONFAILED_OUTPUTSENTRY']._serialized_start=2841
-  _globals['_EXECUTIONFAILED_OUTPUTSENTRY']._serialized_end=2899
-  _globals['_EXECUTIONCANCELLED']._serialized_start=3098
-  _globals['_EXECUTIONCANCELLED']._serialized_end=3272
-  _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._serialized_start=2841
-  _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._serialized_end=2899
+  _globals['_STEPLOG']._serialized_start=1862
+  _globals['_STEPLOG']._serialized_end=2006
+  _globals['_STEPEMITTED']._serialized_start=2008
+  _globals['_STEPEMITTED']._serialized_end=2085
+  _globals['_STEPCHECKPOINTED']._serialized_start=2087
+  _globals['_STEPCHECKPOINTED']._serialized_end=2147
+  _globals['_STEPRETRYING']._serialized_start=2150
+  _globals['_STEPRETRYING']._serialized_end=2285
+  _globals['_STEPCOMPLETED']._serialized_start=2287
+  _globals['_STEPCOMPLETED']._serialized_end=2368
+  _globals['_STEPFAILED']._serialized_start=2370
+  _globals['_STEPFAILED']._serialized_end=2457
+  _globals['_STEPSKIPPED']._serialized_start=2459
+  _globals['_STEPSKIPPED']._serialized_end=2496
+  _globals['_STEPCANCELLED']._serialized_start=2498
+  _globals['_STEPCANCELLED']._serialized_end=2537
+  _globals['_STEPREUSED']._serialized_start=2540
+  _globals['_STEPREUSED']._serialized_end=2676
+  _globals['_EXECUTIONRECOVERED']._serialized_start=2678
+  _globals['_EXECUTIONRECOVERED']._serialized_end=2714
+  _globals['_EXECUTIONCANCELLING']._serialized_start=2716
+  _globals['_EXECUTIONCANCELLING']._serialized_end=2787
+  _globals['_EXECUTIONCOMPLETED']._serialized_start=2790
+  _globals['_EXECUTIONCOMPLETED']._serialized_end=2940
+  _globals['_EXECUTIONCOMPLETED_OUTPUTSENTRY']._serialized_start=2882
+  _globals['_EXECUTIONCOMPLETED_OUTPUTSENTRY']._serialized_end=2940
+  _globals['_EXECUTIONFAILED']._serialized_start=2943
+  _globals['_EXECUTIONFAILED']._serialized_end=3136
+  _globals['_EXECUTIONFAILED_OUTPUTSENTRY']._serialized_start=2882
+  _globals['_EXECUTIONFAILED_OUTPUTSENTRY']._serialized_end=2940
+  _globals['_EXECUTIONCANCELLED']._serialized_start=3139
+  _globals['_EXECUTIONCANCELLED']._serialized_end=3313
+  _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._serialized_start=2882
+  _globals['_EXECUTIONCANCELLED_OUTPUTSENTRY']._serialized_end=2940
 # @@protoc_insertion_point(module_scope)

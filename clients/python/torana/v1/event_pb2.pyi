@@ -433,29 +433,38 @@ Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
 
 @_typing.final
 class StepLog(_message.Message):
-    """A line of a step's log, also what it prints."""
+    """A line of a step's log, also what it prints. In debug mode also what each attempt was given and what it returned."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEVEL_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
     level: Global___LogLevel.ValueType
     """Severity."""
     message: _builtins.str
-    """One line."""
+    """One line of at most 8,000 characters; secrets in use are redacted."""
     dropped: _builtins.int
     """Lines lost before this one because the buffer was full."""
+    @_builtins.property
+    def data(self) -> _payload_pb2.Payload:
+        """A JSON object of about 16,000 characters at most: what the step logged beside the line, or, in debug mode, the
+        `inputs` and `config` of an attempt, or its `output` and `route`. What is too long is cut, with notes of what is
+        missing; secrets in use are redacted. Unset: none.
+        """
+
     def __init__(
         self,
         *,
         level: Global___LogLevel.ValueType = ...,
         message: _builtins.str = ...,
         dropped: _builtins.int = ...,
+        data: _payload_pb2.Payload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "level", b"level", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dropped", b"dropped", "level", b"level", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

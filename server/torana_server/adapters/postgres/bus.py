@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,12 +12,13 @@ from torana_server.adapters.postgres import queries
 from torana_server.adapters.postgres.connection import Place
 from torana_server.adapters.postgres.notices import CHANNEL, Asked, Notice, Written, parsed, payloads
 from torana_server.adapters.postgres.texts import plain
+from torana_server.core import logs
 from torana_server.execution.ports import Commit, JournalListener
 
 POLL_S: Final = 1.0
 """How often commands are looked for: a notification may be lost, and a proxy that pools transactions passes none on."""
 
-_log = logging.getLogger("torana.journal")
+_log = logs.logger("journal")
 
 
 class Bus:

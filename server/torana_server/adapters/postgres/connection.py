@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 
 from torana_server.adapters.journal_rules import RETRY_AFTER_S
+from torana_server.core import logs
 from torana_server.core.errors import ConflictError, Reason, StepError, ToranaError, UnavailableError
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -21,7 +21,7 @@ LOST_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
 OF_ONE_WRITE: Final = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 """Something in the values of one write; the other writes of its group are sound."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger("journal")
 
 
 @dataclass(frozen=True, slots=True)

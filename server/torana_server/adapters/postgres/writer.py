@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -30,6 +29,7 @@ from torana_server.adapters.postgres.writes import (
     size_bytes,
     tell,
 )
+from torana_server.core import logs
 from torana_server.core.errors import ConflictError, StaleAppendError
 from torana_server.core.limits import MIB
 from torana_server.execution.ports import Capabilities, Claim, Commit, Created, JournalListener
@@ -40,7 +40,7 @@ RECONNECT_S: Final = 0.2
 PATIENCE_S: Final = 3.0
 """How long writes wait for a database that is away before they fail."""
 
-_log = logging.getLogger("torana.journal")
+_log = logs.logger("journal")
 
 
 class Writer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Final
 
 import apsw
 
 from torana_server.adapters.journal_rules import RETRY_AFTER_S
+from torana_server.core import logs
 from torana_server.core.errors import ConflictError, Reason, StepError, ToranaError, UnavailableError
 
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
@@ -26,7 +26,7 @@ OF_ONE_WRITE: Final = (
 )
 """Something in the values of one write; the other writes of its group are sound."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger("journal")
 
 
 def check_version(version: str) -> None:

@@ -7,7 +7,6 @@ one interpreter lock, so each hand-over costs both of them more than many a writ
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from torana_server.adapters.journal_rules import closed
 from torana_server.adapters.sqlite.database import OF_ONE_WRITE, PASSING, translated
 from torana_server.adapters.sqlite.ledger import Committed, Ledger
 from torana_server.adapters.sqlite.writes import Outcome, Write, weight
+from torana_server.core import logs
 from torana_server.core.errors import UnavailableError
 from torana_server.core.limits import MIB
 from torana_server.execution.ports import JournalListener
@@ -32,7 +32,7 @@ BUSY_WRITES: Final = 3
 CHECKPOINT_PAGES: Final = 1_000
 """Pages of 4 KiB written to the WAL between checkpoints."""
 
-_log = logging.getLogger(__name__)
+_log = logs.logger("journal")
 
 
 class Writer:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from torana.v1 import event_pb2 as pb
+from torana.v1 import payload_pb2
 from torana_server.adapters.wire.messages import (
     error_from_message,
     error_to_message,
@@ -19,6 +20,7 @@ from torana_server.adapters.wire.messages import (
     timestamp,
 )
 from torana_server.core.clock import MICROS_PER_SECOND
+from torana_server.core.values import Payload
 from torana_server.execution import events as ev
 
 
@@ -59,9 +61,12 @@ def _accepted(body: ev.Accepted) -> Message:
     )
 
 
+def _optional(payload: Payload | None) -> payload_pb2.Payload | None:
+    return None if payload is None else payload_to_message(payload)
+
+
 def _progress(body: ev.StepProgress) -> Message:
-    data = None if body.data is None else payload_to_message(body.data)
-    return pb.StepProgress(fraction=body.fraction, message=body.message, data=data)
+    return pb.StepProgress(fraction=body.fraction, message=body.message, data=_optional(body.data))
 
 
 def _retrying(body: ev.StepRetrying) -> Message:
@@ -94,7 +99,7 @@ _ENCODERS: dict[type[Any], tuple[str, Callable[[Any], Message]]] = {
     ev.StepProgress: ("step_progress", _progress),
     ev.StepLog: (
         "step_log",
-        lambda b: pb.StepLog(level=b.level.value, message=b.message, dropped=b.dropped),
+        lambda b: pb.StepLog(level=b.level.value, message=b.message, dropped=b.dropped, data=_optional(b.data)),
     ),
     ev.StepEmitted: (
         "step_emitted",
@@ -142,7 +147,9 @@ _DECODERS: dict[str, Callable[[Any], ev.Body]] = {
     "step_progress": lambda m: ev.StepProgress(
         m.fraction, m.message, payload_from_message(m.data) if m.HasField("data") else None
     ),
-    "step_log": lambda m: ev.StepLog(_log_level(m.level), m.message, m.dropped),
+    "step_log": lambda m: ev.StepLog(
+        _log_level(m.level), m.message, m.dropped, payload_from_message(m.data) if m.HasField("data") else None
+    ),
     "step_emitted": lambda m: ev.StepEmitted(m.topic, payload_from_message(m.value)),
     "step_checkpointed": lambda m: ev.StepCheckpointed(payload_from_message(m.value)),
     "step_retrying": lambda m: ev.StepRetrying(error_from_message(m.error), micros(m.next_attempt_time)),

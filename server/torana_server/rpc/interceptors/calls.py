@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
+from torana_server.core import logs
 from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError, Violation
 from torana_server.core.ids import new_id
 from torana_server.rpc import calls
@@ -36,7 +36,7 @@ from torana_server.rpc.status import (
     trailers,
 )
 
-logger = logging.getLogger("torana.rpc")
+logger = logs.logger("rpc")
 
 _PROCESS: Final = new_id()[-12:]
 _COUNTER: Final = itertools.count(1)
@@ -86,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started = time.perf_counter()
         metadata = context.invocation_metadata() or ()
         request_id, wanted = _request_id(metadata)
-        call = Call(method, request_id, context.peer())
+        call = Call(method, request_id, context.peer(), traceparent=_traceparent(metadata))
         calls.enter(call)
         self._tally.begin(call)
         code, reason = grpc.StatusCode.CANCELLED, ""
@@ -166,7 +166,7 @@ _STREAM_HANDLERS: Final[dict[bool, Callable[..., Handler]]] = {
 
 async def _refuse(call: Call, error: Exception, context: Context) -> None:
     if is_defect(error):
-        logger.error("call %s of %s met a defect of the server", call.request_id, call.method, exc_info=error)
+        logger.error("the call met a defect of the server", exc_info=error)
     status = to_status(error, call.request_id, call.attached)
     await context.abort(code_of(error), status.message, trailers(status, call.request_id))
 
@@ -178,6 +178,11 @@ def _request_id(metadata: Any) -> tuple[str, bool]:
     if isinstance(named, str) and _REQUEST_ID.fullmatch(named):
         return named, True
     return f"{_PROCESS}-{next(_COUNTER):x}", named is not None
+
+
+def _traceparent(metadata: Any) -> str:
+    named = next((value for key, value in metadata if key == "traceparent"), "")
+    return named if isinstance(named, str) else ""
 
 
 def _read(deserialize: Callable[[bytes], Any] | None, data: bytes) -> Any:

@@ -9,9 +9,10 @@ from typing import Final
 
 import grpc
 
+from torana_server.core import logs
 from torana_server.rpc.calls import Call
 
-logger = logging.getLogger("torana.rpc")
+logger = logs.logger("rpc")
 
 _LEVELS: Final = {
     grpc.StatusCode.INTERNAL: logging.ERROR,
@@ -66,15 +67,7 @@ class Tally:
             level = min(level, logging.DEBUG)
         if (code is grpc.StatusCode.OK and not self._access_log) or not logger.isEnabledFor(level):
             return
-        fields = {
-            "rpc": call.method,
-            "code": code.name,
-            "duration_ms": round(duration_s * 1_000, 3),
-            "request_id": call.request_id,
-            "tenant": call.principal.tenant,
-            "subject": call.principal.subject,
-            "peer": call.peer,
-        }
+        fields = {"code": code.name, "duration_ms": round(duration_s * 1_000, 3), "peer": call.peer}
         if reason:
             fields["reason"] = reason
         logger.log(level, "call", extra=fields)
