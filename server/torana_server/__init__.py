@@ -25,8 +25,9 @@ from torana_server.core.errors import (
     Violation,
     WorkflowNotFoundError,
 )
-from torana_server.execution import Event, EventKind, ExecutionError
+from torana_server.execution import ExecutionError
 from torana_server.gateway import Gateway
+from torana_server.native import Event, Execution
 from torana_server.request import WorkflowRequest, WorkflowResponse
 from torana_server.resources import (
     CacheFactory,
@@ -49,8 +50,8 @@ __all__ = [
     "DatabasePoolFactory",
     "Definition",
     "Event",
-    "EventKind",
     "EventsExpiredError",
+    "Execution",
     "ExecutionError",
     "ExecutionNotFoundError",
     "ExhaustedError",

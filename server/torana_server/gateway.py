@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,19 @@ import uvloop
 
 from torana_server.access import LOCAL
 from torana_server.app import Application, Parts
-from torana_server.core.errors import InvalidRequestError
-from torana_server.core.values import decode, encode
-from torana_server.execution import Event, ExecutionRequest, ExecutionState, StepPhase
-from torana_server.request import WorkflowRequest, WorkflowResponse
-from torana_server.resources import ResourceRegistry, ResourceResolver, ResourceType, binding_from
+from torana_server.core.errors import InvalidWorkflowError, Reason, StateError
+from torana_server.executing import Executing
+from torana_server.resources import ResourceRegistry, ResourceResolver, ResourceType
 from torana_server.settings import Settings, current_settings
+from torana_server.signals import first_of, stop_signals
 from torana_server.steps import StepType
+from torana_server.system import health_report
 from torana_server.telemetry import configure_logging
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
 
-QUIET_S = 3_600.0
-"""How long one wait for the next event may last; nothing is decided by it."""
 
-
-class Gateway:
+class Gateway(Executing):
     """Registers workflows and runs them, in this process and for callers over gRPC.
 
     Works at once: it starts on first use, or with `await start()`, or with `async with`. It keeps its journal and
@@ -72,6 +68,7 @@ class Gateway:
         self.secret_manager = self._app.secrets
         self._resource_resolver = self._app.resolver
         self._share_inline = share_inline_resources
+        self._closed = False
         self._starting: asyncio.Task[None] | None = None
 
     @property
@@ -87,7 +84,13 @@ class Gateway:
         description: str = "",
         metadata: Mapping[str, object] | None = None,
     ) -> RegisteredWorkflow:
-        """Compiles and registers. Raises InvalidWorkflowError with every problem."""
+        """Compiles and registers. Raises InvalidWorkflowError with every problem.
+
+        `metadata` is the operator's to change later: `gateway.workflows[name].metadata["debug"] = True`.
+        """
+        if not isinstance(workflow, Workflow | Definition):
+            kind = type(workflow).__name__
+            raise InvalidWorkflowError(f"{kind} is no workflow; give what WorkflowBuilder's build() returns.")
         if isinstance(workflow, Workflow):
             for key, function in workflow.functions.items():
                 function_name, _, version = key.rpartition("@")
@@ -121,18 +124,43 @@ class Gateway:
         """Makes a type of resource available. Raises ConflictError for a name that is taken."""
         self._app.resources.types.register(resource_type)
 
+    async def health_check(self) -> dict[str, Any]:
+        """How the gateway and its resources are now, ready for JSON.
+
+        `status` is "healthy", "degraded" or "unhealthy": the worst of `components` (journal, event_loop), degraded when
+        a resource is not healthy. `resources` by name have `status` ("idle": no pool is open), `latency_ms`,
+        `last_error`, `since`, `type`, `description`, `leases`, `pool`. Live pools are checked now; none is opened.
+        """
+        await self.start()
+        await self._app.resources.check_all(LOCAL)
+        return health_report(await self._app.system.health(), await self._app.resources.list(LOCAL))
+
     async def start(self) -> None:
-        """Opens journal and vault and goes on with what was unfinished. Idempotent."""
+        """Opens journal and vault and goes on with what was unfinished. Idempotent.
+
+        Raises StateError (JOURNAL_IN_USE), VaultError, UnavailableError; a gateway that was closed does not start
+        again.
+        """
+        if self._closed:
+            raise StateError("this gateway is closed; make a new one", reason=Reason.SERVER_DRAINING)
         if self._starting is None:
             self._starting = asyncio.create_task(self._app.open())
+        if self._starting.get_loop() is not asyncio.get_running_loop():
+            raise StateError(
+                "this gateway was started in another event loop; use it within one asyncio.run()",
+                reason=Reason.INVALID_REQUEST,
+            )
         await asyncio.shield(self._starting)
 
     async def close(self) -> None:
         """Drains: running steps finish within the grace, the rest goes on at the next start."""
+        self._closed = True
         if self._starting is not None:
             await asyncio.gather(self._starting, return_exceptions=True)
             self._starting = None
             await self._app.close()
+        else:
+            await self.secret_manager.close()
 
     async def __aenter__(self) -> Gateway:
         await self.start()
@@ -140,53 +168,6 @@ class Gateway:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    async def execute_workflow(self, name: str, request: WorkflowRequest | None = None) -> WorkflowResponse:
-        """Runs a workflow to its end. A workflow that fails is a response, not an exception.
-
-        Raises WorkflowNotFoundError, InvalidRequestError, StateError (RESOURCE_NOT_BOUND), ConflictError …
-        """
-        await self.start()
-        asked = _engine_request(name, request or WorkflowRequest())
-        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
-        execution = started.summary.execution
-        watch = await self._app.engine.watch(LOCAL, execution)
-        try:
-            while not watch.ended:
-                await watch.next(QUIET_S)
-        finally:
-            watch.close()
-        return await self.get_execution(execution)
-
-    async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncIterator[Event]:
-        """Runs a workflow and yields its events. Leaving the loop does not stop the execution."""
-        await self.start()
-        asked = _engine_request(name, request or WorkflowRequest())
-        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
-        watch = await self._app.engine.watch(LOCAL, started.summary.execution)
-        codec = self._app.codec
-        try:
-            while not watch.ended:
-                batch = await watch.next(QUIET_S)
-                for stored in batch.events if batch is not None else ():
-                    yield codec.decode(stored.data)
-        finally:
-            watch.close()
-
-    async def get_execution(self, execution_id: str) -> WorkflowResponse:
-        """The outcome of an execution that has ended. Raises ExecutionNotFoundError."""
-        view = await self._app.engine.get(LOCAL, execution_id)
-        status = _STATUSES.get(view.summary.state)
-        if status is None:
-            raise InvalidRequestError(f"execution {execution_id} is {view.summary.state}; wait for its end")
-        steps = view.state.steps if view.state is not None else {}
-        result = {
-            name: decode(step.output)
-            for name, step in steps.items()
-            if step.phase is StepPhase.COMPLETED and step.output is not None
-        }
-        error = view.state.error if view.state is not None else None
-        return WorkflowResponse(execution_id=execution_id, status=status, result=result, error=error)
 
     async def serve(self, address: str | None = None) -> int:
         """Listens for gRPC, in the background until `close`; the port.
@@ -215,63 +196,11 @@ class Gateway:
 
         Raises UnavailableError when the journal failed: start again, and recovery goes on from what is durable.
         """
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             async with contextlib.AsyncExitStack() as stack:
                 stack.push_async_callback(self.close)
                 port = await self.serve(address)
                 if started is not None:
                     started(port)
-                await _first(stopped, self._app.fatal)
+                await first_of(stopped, self._app.fatal)
         self._app.check_fatal()
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[asyncio.Event]:
-    """Set by the first SIGINT or SIGTERM, whose handler is then the default one again."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def forget() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-    def stop() -> None:
-        stopped.set()
-        forget()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield stopped
-    finally:
-        forget()
-
-
-async def _first(*events: asyncio.Event) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
-_STATUSES: Mapping[ExecutionState, Any] = {
-    ExecutionState.COMPLETED: "completed",
-    ExecutionState.FAILED: "failed",
-    ExecutionState.CANCELLED: "cancelled",
-}
-
-
-def _engine_request(name: str, request: WorkflowRequest) -> ExecutionRequest:
-    return ExecutionRequest(
-        workflow=name,
-        revision=request.revision,
-        parameters=encode(dict(request.parameters)),
-        context=encode(dict(request.context)),
-        resources={key: binding_from(binding) for key, binding in request.resources.items()},
-        idempotency_key=request.idempotency_key,
-        timeout_s=request.timeout,
-        labels=request.labels,
-        session_id=request.session_id,
-    )

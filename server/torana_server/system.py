@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from torana_server.access import LOCAL
 from torana_server.core import limits
-from torana_server.core.clock import Clock, Micros
+from torana_server.core.clock import Clock, Micros, to_datetime
 from torana_server.core.errors import ToranaError
 from torana_server.execution import Engine, Journal
 from torana_server.resources import Resources, ResourceState, ResourceStatus
@@ -16,6 +18,8 @@ from torana_server.settings import Settings
 from torana_server.steps import LoopWatchdog
 
 FEATURES = ("execute", "watch", "watch-many", "retry", "idempotency", "resources", "secrets", "reflection")
+_STATUS_TEXTS = {status: status.name.lower() for status in HealthStatus}
+_RESOURCE = "resource:"
 _SEVERITY = (HealthStatus.HEALTHY, HealthStatus.DEGRADED, HealthStatus.UNHEALTHY)
 
 
@@ -99,10 +103,47 @@ class System:
     def _resource(self, status: ResourceStatus) -> ComponentHealth:
         unhealthy = status.state is ResourceState.UNHEALTHY
         health = HealthStatus.UNHEALTHY if unhealthy else HealthStatus.HEALTHY
-        return self._component(f"resource:{status.name}", health, status.check_latency_s, status.last_error)
+        return self._component(f"{_RESOURCE}{status.name}", health, status.check_latency_s, status.last_error)
 
     def _component(self, name: str, status: HealthStatus, latency_s: float | None, error: str) -> ComponentHealth:
         known = self._since.get(name)
         since = known[1] if known is not None and known[0] is status else self._clock.now()
         self._since[name] = (status, since)
         return ComponentHealth(name=name, status=status, latency_s=latency_s, last_error=error, since=since)
+
+
+def health_report(health: ServerHealth, resources: Sequence[ResourceStatus]) -> dict[str, Any]:
+    """The same as plain JSON: `status`, `draining`, `components` by name and `resources` by name."""
+    components = {component.name: component for component in health.components}
+    return {
+        "status": _STATUS_TEXTS[health.status],
+        "draining": health.draining,
+        "components": {
+            name: {"status": _STATUS_TEXTS[component.status], **_facts(component)}
+            for name, component in components.items()
+            if not name.startswith(_RESOURCE)
+        },
+        "resources": {
+            status.name: _resource_report(status, components.get(_RESOURCE + status.name)) for status in resources
+        },
+    }
+
+
+def _resource_report(status: ResourceStatus, component: ComponentHealth | None) -> dict[str, Any]:
+    return {
+        "status": status.state.lower(),
+        **_facts(component or ComponentHealth(name=status.name, status=HealthStatus.HEALTHY)),
+        "type": status.type,
+        "description": status.description,
+        "leases": status.leases,
+        "pool": dict(status.pool),
+    }
+
+
+def _facts(component: ComponentHealth) -> dict[str, Any]:
+    latency_s, since = component.latency_s, component.since
+    return {
+        "latency_ms": None if latency_s is None else round(latency_s * 1_000, 3),
+        "last_error": component.last_error,
+        "since": None if since is None else to_datetime(since).isoformat(),
+    }

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torana
 import torana_server
-from torana import _native
-from torana.v1 import event_pb2
-from torana_server.adapters.wire import WireCodec
+
+Event = torana.Event | torana_server.Event
+"""Both have the same members."""
 
 Reference = dict[str, Any]
 """A resource as plain JSON, which both ways take."""
@@ -27,9 +27,9 @@ class Outcome:
     status: str
     result: Mapping[str, Any]
     error: Any
-    events: Sequence[torana.Event]
+    events: Sequence[Event]
 
-    def of(self, kind: str, step: str = "") -> list[torana.Event]:
+    def of(self, kind: str, step: str = "") -> list[Event]:
         """The events of a kind, of one step if named, in their order."""
         return [event for event in self.events if event.kind == kind and step in ("", event.step)]
 
@@ -56,9 +56,7 @@ class Embedded:
         options.setdefault("idempotency_key", str(uuid.uuid4()))
         request = torana_server.WorkflowRequest(parameters=parameters, **options)
         response = await self._gateway.execute_workflow(workflow, request)
-        events = [
-            as_sent(response.execution_id, event) async for event in self._gateway.execute_stream(workflow, request)
-        ]
+        events = [event async for event in self._gateway.execute_stream(workflow, request)]
         return Outcome(response.status, response.result, response.error, events)
 
     async def store_secret(self, name: str, value: Mapping[str, Any]) -> None:
@@ -79,8 +77,3 @@ class OverGrpc:
 
     async def store_secret(self, name: str, value: Mapping[str, Any]) -> None:
         await self._client.put_secret(name, value)
-
-
-def as_sent(execution: str, event: torana_server.Event) -> torana.Event:
-    """An event of the embedding API as a client sees it."""
-    return _native.event(event_pb2.ExecutionEvent.FromString(WireCodec().encode(execution, event)))

@@ -56,6 +56,10 @@ class ExecutionError:
     metadata: Mapping[str, str] = field(default_factory=dict)
     cause: ExecutionError | None = None
 
+    def __str__(self) -> str:
+        where = f"step {self.step!r}, attempt {self.attempt}: " if self.step else ""
+        return f"{where}{self.type}: {self.message}"
+
 
 class LogLevel(enum.IntEnum):
     DEBUG = 1

@@ -1,0 +1,122 @@
+"""Running and following executions from the program that embeds the server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from torana_server.access import LOCAL
+from torana_server.app import Application
+from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError, WorkflowNotFoundError
+from torana_server.core.limits import PAGE_SIZE_MAX
+from torana_server.execution import ALL_EVENTS, TERMINAL_KINDS, Batch, EventFilter, ExecutionView, parse
+from torana_server.native import Event, Execution, native_event, native_execution
+from torana_server.request import WorkflowRequest, WorkflowResponse, engine_request
+
+QUIET_S = 3_600.0
+"""How long one wait for the next event may last; nothing is decided by it."""
+
+
+class Executing(ABC):
+    """The part of a Gateway that runs workflows. Each call starts the gateway if need be."""
+
+    _app: Application
+    _share_inline: bool
+
+    @abstractmethod
+    async def start(self) -> None: ...
+
+    async def execute_workflow(self, name: str, request: WorkflowRequest | None = None) -> WorkflowResponse:
+        """Runs a workflow to its end. A workflow that fails is a response, not an exception.
+
+        Raises WorkflowNotFoundError, InvalidRequestError, ResourceNotBoundError, ResourceNotFoundError,
+        ConflictError, ExhaustedError, UnavailableError.
+        """
+        return await self.wait(await self.start_workflow(name, request))
+
+    async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncIterator[Event]:
+        """Runs a workflow and yields its events, from the first to the last. Leaving the loop does not stop the
+        execution. Raises as `execute_workflow` does."""
+        execution_id = await self.start_workflow(name, request)
+        async for event in self.watch(execution_id):
+            yield event
+
+    async def start_workflow(self, name: str, request: WorkflowRequest | None = None) -> str:
+        """Starts a workflow and returns the execution's id as soon as it is durable, or that of the execution which
+        the request's idempotency key belongs to. Raises as `execute_workflow` does."""
+        asked = engine_request(name, request)
+        await self.start()
+        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
+        return started.summary.execution
+
+    async def watch(self, execution_id: str, after_sequence: int = 0) -> AsyncIterator[Event]:
+        """The events after a sequence, old and new, until the execution has ended. Raises ExecutionNotFoundError,
+        EventsExpiredError, StateError (SEQUENCE_OUT_OF_RANGE) for a sequence that is not reached yet, and
+        UnavailableError (SERVER_DRAINING) when the gateway is closed before."""
+        async for batch in self._batches(execution_id, after_sequence, ALL_EVENTS):
+            for stored in batch.events:
+                yield native_event(execution_id, self._app.codec.decode(stored.data))
+
+    async def wait(self, execution_id: str) -> WorkflowResponse:
+        """The outcome of an execution, once it has ended. Raises ExecutionNotFoundError, EventsExpiredError, and
+        UnavailableError (SERVER_DRAINING) when the gateway is closed before; the execution goes on at the next
+        start."""
+        async for _ in self._batches(execution_id, 0, EventFilter(TERMINAL_KINDS)):
+            pass
+        ended = await self.get_execution(execution_id)
+        status: Any = ended.state
+        return WorkflowResponse(execution_id=execution_id, status=status, result=ended.result, error=ended.error)
+
+    async def get_execution(self, execution_id: str) -> Execution:
+        """An execution as it is now, with the outputs so far. Raises ExecutionNotFoundError."""
+        await self.start()
+        view = await self._app.engine.get(LOCAL, execution_id)
+        return native_execution(view, self._steps(view))
+
+    async def list_executions(self, filter: str = "", *, limit: int = 50, before: str | None = None) -> list[Execution]:
+        """Newest first, at most `limit`, those before the execution with the id `before`; without results. `filter` as
+        over gRPC, such as `state = FAILED AND workflow = "etl"`. Raises InvalidRequestError (INVALID_FILTER)."""
+        if not 1 <= limit <= PAGE_SIZE_MAX:
+            raise InvalidRequestError(f"limit is {limit}; it is 1 to {PAGE_SIZE_MAX}")
+        where = parse(filter)
+        await self.start()
+        views = await self._app.engine.list(LOCAL, where, limit=limit, before=before)
+        return [native_execution(view, ()) for view in views]
+
+    async def cancel(self, execution_id: str, reason: str = "") -> None:
+        """Asks for a cancel, durably; running steps are stopped, and `wait` tells when all have. Raises
+        ExecutionNotFoundError, StateError (EXECUTION_FINISHED)."""
+        await self.start()
+        await self._app.engine.cancel(LOCAL, execution_id, reason)
+
+    async def retry_execution(self, execution_id: str, *, idempotency_key: str = "") -> str:
+        """Starts a new execution of the same request and revision, which takes over the steps that completed, and
+        returns its id. Raises ExecutionNotFoundError, StateError unless it failed or was cancelled."""
+        await self.start()
+        started = await self._app.engine.retry(LOCAL, execution_id, idempotency_key)
+        return started.summary.execution
+
+    async def _batches(self, execution_id: str, after_sequence: int, where: EventFilter) -> AsyncIterator[Batch]:
+        await self.start()
+        watch = await self._app.engine.watch(LOCAL, execution_id, after_sequence, where)
+        try:
+            while not watch.ended:
+                batch = await watch.next(QUIET_S)
+                if batch is not None:
+                    yield batch
+                elif watch.draining:
+                    raise UnavailableError(
+                        f"the gateway was closed before execution {execution_id} ended; it goes on at the next start",
+                        reason=Reason.SERVER_DRAINING,
+                        metadata={"execution": execution_id},
+                    )
+        finally:
+            watch.close()
+
+    def _steps(self, view: ExecutionView) -> Sequence[str]:
+        try:
+            workflow = self._app.workflows.get(view.summary.workflow, view.summary.revision)
+        except WorkflowNotFoundError:
+            return ()  # not registered any more: the order in which they were done must do
+        return [step.name for step in workflow.definition.steps]
