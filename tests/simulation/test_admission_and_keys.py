@@ -108,6 +108,39 @@ async def test_who_waits_longer_than_the_queue_timeout_fails_and_never_earlier()
 
 
 @simulated
+async def test_one_that_another_server_left_in_its_queue_waits_no_longer_than_it_would_have_there() -> None:
+    first = World(limits=AdmissionLimits(running=1), queue_timeout_s=30)
+    first.runner.scripts = {"a": sleeps(100)}
+    await first.engine.open()
+    running, waiting = await first.start(flow("a")), await first.start("flow")
+    await asyncio.sleep(10)
+    await first.crash()
+    await first.engine.close()
+    async with first.restarted().open() as world:
+        events = await world.watched(waiting)
+        assert kinds(events) == ["accepted", "recovered", "failed"]
+        last = events[-1].body
+        assert isinstance(last, Failed)
+        assert last.error.reason == Reason.QUEUE_TIMEOUT
+        assert seconds_of(events[-1], events[0]) == 30
+        assert isinstance((await world.watched(running))[-1].body, Completed)
+        assert (await world.engine.counts())["admission_queued"] == 0
+
+
+@simulated
+async def test_one_that_had_started_elsewhere_is_past_the_queue_timeout() -> None:
+    first = World(limits=AdmissionLimits(running=2), queue_timeout_s=30)
+    first.runner.scripts = {"a": sleeps(100)}
+    await first.engine.open()
+    started = [await first.start(flow("a")), await first.start("flow")]
+    await first.crash()
+    await first.engine.close()
+    async with first.restarted(limits=AdmissionLimits(running=1)).open() as world:
+        for execution in started:
+            assert isinstance((await world.watched(execution))[-1].body, Completed)
+
+
+@simulated
 async def test_a_queued_execution_can_be_cancelled_at_once() -> None:
     async with World(limits=AdmissionLimits(running=1), queue_timeout_s=30).open() as world:
         world.runner.scripts = {"a": for_ever}

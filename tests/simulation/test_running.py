@@ -434,6 +434,25 @@ async def test_log_lines_beyond_the_buffer_are_dropped_counted_and_wait_for_nobo
 
 
 @simulated
+async def test_lines_dropped_at_the_very_end_of_an_attempt_are_counted_before_its_end() -> None:
+    async def script(call: StepCall, events: StepEvents) -> None:
+        for number in range(BUFFER_EVENTS_MAX + 10):
+            events.log(20, str(number))
+        if call.attempt == 1:
+            raise ValueError("once")
+
+    async with World().open() as world:
+        world.runner.scripts["a"] = script
+        events = await world.run(flow(work("a", retry=RetryPolicy(max_attempts=2))))
+        for end in (EventKind.STEP_RETRYING, EventKind.STEP_COMPLETED):
+            ended = only(events, end, "a")
+            said = events[ended.sequence - 2]
+            assert isinstance(said.body, StepLog)
+            assert (said.attempt, said.body.dropped) == (ended.attempt, 10)
+        check_history(events)
+
+
+@simulated
 async def test_a_request_too_large_for_its_event_is_refused_and_leaves_nothing() -> None:
     large = Payload('{"a":"%s"}' % ("x" * (INLINE_VALUE_BYTES_MAX - 20)))
     async with World().open() as world:

@@ -114,7 +114,12 @@ class Binder:
     """Binds what was asked for, as it stands."""
 
     def bind(
-        self, principal: Principal, requested: Mapping[str, Binding], required: Sequence[str]
+        self,
+        principal: Principal,
+        requested: Mapping[str, Binding],
+        required: Sequence[str],
+        *,
+        share_inline: bool = False,
     ) -> dict[str, Binding]:
         return dict(requested)
 
@@ -190,6 +195,7 @@ class World:
             env={},
             cancel_grace_s=10.0,
             queue_timeout_s=self.queue_timeout_s,
+            debugs=self.workflows.debugs,
         )
         self.engine = Engine(
             services,

@@ -89,7 +89,9 @@ BODIES: Mapping[EventKind, st.SearchStrategy[ev.Body]] = {
     EventKind.STEP_SCHEDULED: st.just(ev.StepScheduled()),
     EventKind.STEP_STARTED: st.just(ev.StepStarted()),
     EventKind.STEP_PROGRESS: st.builds(ev.StepProgress, st.floats(0, 1), texts, st.none() | payloads),
-    EventKind.STEP_LOG: st.builds(ev.StepLog, st.sampled_from(LogLevel), texts, st.integers(0, 2**31 - 1)),
+    EventKind.STEP_LOG: st.builds(
+        ev.StepLog, st.sampled_from(LogLevel), texts, st.integers(0, 2**31 - 1), st.none() | payloads
+    ),
     EventKind.STEP_EMITTED: st.builds(ev.StepEmitted, texts, payloads),
     EventKind.STEP_CHECKPOINTED: st.builds(ev.StepCheckpointed, payloads),
     EventKind.STEP_RETRYING: st.builds(ev.StepRetrying, errors, micros),

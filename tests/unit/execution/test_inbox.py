@@ -7,8 +7,9 @@ import pytest
 from simulation.virtual_time import simulated
 from torana_server.core.errors import Reason, StepError
 from torana_server.core.limits import EVENTS_PER_EXECUTION_MAX
-from torana_server.execution.events import LogLevel, StepLog
-from torana_server.execution.inbox import BUFFER_EVENTS_MAX, Inbox, resolve_all
+from torana_server.core.values import Payload
+from torana_server.execution.events import LogLevel, StepEmitted, StepLog
+from torana_server.execution.inbox import BUFFER_CHARS_MAX, BUFFER_EVENTS_MAX, Inbox, resolve_all
 from torana_server.execution.scheduler import Fact
 
 FACT = Fact(StepLog(LogLevel.INFO, "line"), "a", 1)
@@ -103,3 +104,19 @@ async def test_closing_cancels_whoever_waits() -> None:
     inbox.close()
     results = await asyncio.gather(writer, durable, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError, asyncio.CancelledError]
+
+
+@simulated
+async def test_few_large_events_fill_the_buffer_too() -> None:
+    inbox = Inbox()
+    large = Fact(StepEmitted("rows", Payload('"' + "x" * (BUFFER_CHARS_MAX // 4) + '"')), "a", 1)
+    for _ in range(4):
+        await inbox.room()
+        inbox.put(large)
+    assert inbox.offer(FACT) is False
+    writer = asyncio.ensure_future(inbox.room())
+    await asyncio.sleep(60)
+    assert not writer.done()
+    inbox.take_written()
+    await writer
+    assert inbox.offer(FACT) is True
