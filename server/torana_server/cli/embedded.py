@@ -9,13 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from torana_server.cli.exits import UsageError
-from torana_server.core.errors import InvalidWorkflowError
 from torana_server.gateway import Gateway
 from torana_server.settings import Settings
 from torana_server.telemetry import configure_logging
-from torana_server.workflow import Definition, from_yaml
-
-SUFFIXES = (".yaml", ".yml")
+from torana_server.workflow import Definition
+from torana_server.workflow_files import SUFFIXES, read_workflow_file
 
 
 def is_workflow_file(name: str) -> bool:
@@ -25,12 +23,10 @@ def is_workflow_file(name: str) -> bool:
 
 def read_workflow(path: Path) -> Definition:
     """Raises UsageError, with every problem of the definition and where it is."""
-    try:
-        return from_yaml(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except InvalidWorkflowError as error:
-        raise UsageError(f"{path}: {error}") from None
+    file = read_workflow_file(path)
+    if file.definition is None:
+        raise UsageError("\n".join([f"{path} cannot be run", *map(str, file.problems)]))
+    return file.definition
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import typer
 
 from torana_server.cli import (
     completion,
+    config,
     demo,
     executions,
     health,
@@ -72,9 +73,11 @@ command(
     panel=SERVING,
     examples=(
         "torana serve --workflows workflows",
+        "torana serve shop:gateway --config torana.toml",
         "torana serve --address 0.0.0.0:7233 --tls-cert c.pem --tls-key k.pem",
     ),
 )(serve.serve)
+app.add_typer(config.commands, name="config", rich_help_panel=SERVING)
 command(
     app,
     "completion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torana_server.cli import candidates, output
 from torana_server.cli.connection import Connection, connected
 from torana_server.cli.definitions import definition_of
 from torana_server.cli.embedded import is_workflow_file, read_workflow
-from torana_server.cli.exits import Exit, UsageError, errors_reported
+from torana_server.cli.exits import Exit, UsageError
 from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
 from torana_server.cli.view import (
@@ -35,7 +36,7 @@ from torana_server.cli.view import (
 )
 from torana_server.core.errors import InvalidWorkflowError, Violation
 from torana_server.gateway import Gateway
-from torana_server.workflow import Definition, from_yaml, json_schema, revision_of, to_form
+from torana_server.workflow import Definition, StepSchema, definition_schema, from_yaml, revision_of, to_form
 
 PIPED_WIDTH = 100
 
@@ -221,8 +222,29 @@ def _print_checked(checked: Sequence[Checked], console: Console) -> None:
             console.print(Text.assemble(("invalid ", "red"), f"{where}: {problem.message}"))
 
 
-@command(commands, "schema", examples=("torana workflows schema > torana-workflow.schema.json",))
-def schema(output_format: Output = Format.JSON) -> None:
-    """Print the JSON Schema of workflow files, by which editors complete and check them."""
-    with errors_reported():
-        output.whole(json_schema(), output_format)
+@command(
+    commands,
+    "schema",
+    examples=("torana workflows schema > workflow.schema.json", "torana workflows schema --server-side"),
+)
+@connected
+def schema(
+    connection: Connection,
+    *,
+    server_side: Annotated[
+        bool, typer.Option("--server-side", help="With the step types of the server, which may have its own.")
+    ] = False,
+    output_format: Output = Format.JSON,
+) -> None:
+    """Print the JSON Schema of workflow files, by which editors complete and check them.
+
+    No server is needed unless --server-side asks one.
+    """
+    found = _schema_of_server(connection) if server_side else Gateway(enable_durability=False).workflow_schema()
+    output.whole(found, output_format)
+
+
+def _schema_of_server(connection: Connection) -> dict[str, Any]:
+    with connection.blocking_client() as client:
+        types = list(client.list_step_types())
+    return definition_schema(StepSchema(one.name, one.description, json.loads(one.config_schema)) for one in types)

@@ -48,7 +48,7 @@ def test_a_file_and_a_server_exclude_each_other(tmp_path) -> None:
     path.write_text(WORKFLOWS["hello"], "utf-8")
     assert torana("run", str(path), "--address", "127.0.0.1:1").returncode == 2
     assert torana("run", str(path), "--detach").returncode == 2
-    assert torana("run", str(path), "-p", "name=x", TORANA_ADDRESS="127.0.0.1:1").returncode == 0
+    assert torana("run", str(path), "-p", "name=x", TORANA_SERVER="127.0.0.1:1").returncode == 0
 
 
 def test_ctrl_c_ends_the_execution_with_the_command(tmp_path) -> None:
