@@ -7,6 +7,7 @@ from scenarios.flows import (
     batches,
     caching,
     concurrency,
+    debugging,
     degradation,
     etl,
     events,
@@ -39,6 +40,7 @@ SCENARIOS = (
     concurrency,
     tiers,
     instruments,
+    debugging,
     sourcing,
     saga,
 )

@@ -91,7 +91,7 @@ async def test_pictures_that_are_refused_are_listed_and_the_others_hung(
 async def test_a_step_that_hoards_connections_is_told_that_it_holds_them(
     run: Run, gallery: Reference, postgres: PostgresDatabase
 ) -> None:
-    small = database_reference(postgres, max_size=2, acquire_timeout=0.05)
+    small = database_reference(postgres, min_size=2, max_size=2, acquire_timeout=0.1)
     outcome = await run("hoard", {}, resources={"gallery": small})
     assert (outcome.status, outcome.error.reason) == ("failed", "RESOURCE_POOL_EXHAUSTED")
     assert "all 2 connections of its pool are in use" in outcome.error.message

@@ -41,7 +41,7 @@ async def test_a_step_that_runs_out_of_time_pushes_its_figures_before_it_goes(
     run: Run, cache: Reference, keys: Any
 ) -> None:
     stone = {"name": "stone", "minutes": 9_999}
-    outcome = await run("bake", {"loaves": [RYE, stone]}, resources={"meters": cache}, timeout=0.5)
+    outcome = await run("bake", {"loaves": [RYE, stone]}, resources={"meters": cache}, timeout=1.0)
     assert (outcome.status, outcome.error.reason) == ("failed", "EXECUTION_TIMEOUT")
     assert outcome.lines("oven") == ["rye is done", "stone stays for long"]
     assert await figures(keys) == [{"step": "oven", "attempt": 1, "loaves": 2, "baked": 1, "ended": "cut short"}]
