@@ -22,6 +22,7 @@ from torana_server.vault import (
     SecretRow,
     SecretStore,
     TenantKeyRow,
+    VersionInfo,
 )
 
 
@@ -108,6 +109,24 @@ async def test_versions_go_on_counting_after_a_deletion(store: SecretStore) -> N
     await store.delete("a", "db", record(Action.DELETE))
     assert await put(store, at=30) == SecretInfo("db", 3, Micros(30), Micros(30))
     assert await store.get("a", "db", 1) is None
+
+
+async def test_versions_are_listed_latest_first_in_pages(store: SecretStore) -> None:
+    await put(store, at=1)
+    await store.put(dataclasses.replace(new(at=2), expire_time=Micros(77)), record())
+    await put(store, at=3)
+    latest, earlier, first = VersionInfo(3, Micros(3)), VersionInfo(2, Micros(2), Micros(77)), VersionInfo(1, Micros(1))
+    assert await store.versions("a", "db", None, 2) == [latest, earlier]
+    assert await store.versions("a", "db", 2, 2) == [first]
+    assert await store.versions("b", "db", None, 2) == []
+
+
+async def test_a_deleted_secret_has_no_versions_and_a_new_one_only_its_own(store: SecretStore) -> None:
+    await put(store, at=1)
+    await store.delete("a", "db", record(Action.DELETE))
+    assert await store.versions("a", "db", None, 9) == []
+    await put(store, at=5)
+    assert await store.versions("a", "db", None, 9) == [VersionInfo(2, Micros(5))]
 
 
 async def test_tenants_do_not_see_each_other(store: SecretStore) -> None:

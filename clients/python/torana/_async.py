@@ -27,6 +27,7 @@ from torana._types import (
     Resource,
     ResourceType,
     Secret,
+    SecretVersion,
     ServerHealth,
     ServerInfo,
     ServerStats,
@@ -255,6 +256,10 @@ class Client:
     def list_secrets(self, *, page_size: int = 0) -> AsyncIterator[Secret]:
         """By name, metadata only."""
         return self._pages(_calls.list_secrets(page_size))
+
+    def list_secret_versions(self, name: str, *, page_size: int = 0) -> AsyncIterator[SecretVersion]:
+        """Latest first, metadata only. Raises SecretNotFoundError."""
+        return self._pages(_calls.list_secret_versions(name, page_size))
 
     async def delete_secret(self, name: str) -> None:
         """Destroys it with all its versions. Raises SecretNotFoundError."""

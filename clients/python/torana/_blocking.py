@@ -27,6 +27,7 @@ from torana._types import (
     Resource,
     ResourceType,
     Secret,
+    SecretVersion,
     ServerHealth,
     ServerInfo,
     ServerStats,
@@ -256,6 +257,10 @@ class BlockingClient:
     def list_secrets(self, *, page_size: int = 0) -> Iterator[Secret]:
         """By name, metadata only."""
         return self._pages(_calls.list_secrets(page_size))
+
+    def list_secret_versions(self, name: str, *, page_size: int = 0) -> Iterator[SecretVersion]:
+        """Latest first, metadata only. Raises SecretNotFoundError."""
+        return self._pages(_calls.list_secret_versions(name, page_size))
 
     def delete_secret(self, name: str) -> None:
         """Destroys it with all its versions. Raises SecretNotFoundError."""

@@ -211,6 +211,15 @@ def list_secrets(page_size: int) -> Pager[_types.Secret]:
     )
 
 
+def list_secret_versions(name: str, page_size: int) -> Pager[_types.SecretVersion]:
+    return lambda token: Call(
+        "/torana.v1.SecretService/ListSecretVersions",
+        secret_service.ListSecretVersionsRequest(name=name, page_size=page_size, page_token=token),
+        secret_service.ListSecretVersionsResponse,
+        lambda response: _page(response, response.versions),
+    )
+
+
 def delete_secret(name: str) -> Call[None]:
     return Call(
         "/torana.v1.SecretService/DeleteSecret",

@@ -43,6 +43,7 @@ _CLASSES: Mapping[type[Message], type[Any]] = {
     resource_pb2.Resource: _types.Resource,
     resource_pb2.ResourceType: _types.ResourceType,
     secret_service_pb2.Secret: _types.Secret,
+    secret_service_pb2.SecretVersion: _types.SecretVersion,
     secret_service_pb2.RotateKeysResponse: _types.KeyRotation,
     system_pb2.ComponentHealth: _types.ComponentHealth,
     system_pb2.GetHealthResponse: _types.ServerHealth,

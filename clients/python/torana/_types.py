@@ -228,6 +228,16 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """`state` is "current" (the latest), "superseded" or "expired"."""
+
+    version: int
+    state: str
+    create_time: datetime | None
+    expire_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRotation:
     """`rewrapped` counts the tenant keys that were wrapped again by the key `primary_key_id`."""
 

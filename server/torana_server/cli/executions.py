@@ -34,6 +34,7 @@ from torana_server.cli.view import (
     lanes_of_statuses,
     plural,
     result_lines,
+    step_error_lines,
     waterfall_lines,
 )
 from torana_server.cli.watch import watch_one
@@ -97,7 +98,7 @@ def list_(
     shown = found[:limit] if limit else found
     output.answer_listing([_summary(one) for one in shown], output_format, executions_listing(shown, now))
     if len(found) > len(shown):
-        output.note(f"these are the latest {limit}; see more with --limit, or 0 for all")
+        output.note(f"only the latest {limit} are shown; --limit 0 shows all")
 
 
 def _summary(execution: Execution) -> dict[str, Any]:
@@ -159,10 +160,9 @@ def _draw(execution: Execution, events: list[Event], console: Console, *, events
     )
     for line in [Text(), *drawn] if drawn else []:
         console.print(line)
-    if execution.error:
-        console.print()
-        for line in error_lines(execution.error):
-            console.print(line)
+    errors = [*step_error_lines(execution), *(error_lines(execution.error) if execution.error else ())]
+    for line in [Text(), *errors] if errors else []:
+        console.print(line)
     _print_result(execution, events, console, width)
     if events_wanted:
         _print_events(events, console)

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from torana import Secret
+from torana import Secret, SecretVersion
 from torana_server.cli import arguments, candidates, output
 from torana_server.cli.asking import confirm
 from torana_server.cli.connection import Connection, connected
 from torana_server.cli.exits import UsageError
 from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
-from torana_server.cli.view import Head, Listing, text_cell, time_cell
+from torana_server.cli.view import Head, Listing, plural, state_cell, text_cell, time_cell
 
 commands = group("Credentials in the server's vault. Values go in and never come out.")
 
@@ -71,6 +71,38 @@ def list_(connection: Connection, *, output_format: Output = Format.TABLE) -> No
     with connection.blocking_client() as client:
         secrets = list(client.list_secrets())
     output.answer_listing(secrets, output_format, secrets_listing(secrets, datetime.now(UTC)))
+
+
+@command(commands, "versions", examples=("torana secrets versions warehouse",))
+@connected
+def versions(connection: Connection, *, name: Name, output_format: Output = Format.TABLE) -> None:
+    """List the versions of a secret, latest first, never values.
+
+    Resources that open now get the current one. A pool that is open keeps the credentials it was opened with until it
+    is replaced; `torana resources drain` does that at once.
+    """
+    with connection.blocking_client() as client:
+        found = list(client.list_secret_versions(name))
+    output.answer_listing(found, output_format, versions_listing(found, datetime.now(UTC)))
+
+
+@command(commands, "rotate", examples=("torana secrets rotate",))
+@connected
+def rotate(connection: Connection, *, output_format: Output = Format.TABLE) -> None:
+    """Wrap every tenant's key with the primary key of the server's keyring.
+
+    Do this after a new key was put first in the keyring; when it is done, the old one can be taken out. No secret is
+    encrypted again, nothing stops meanwhile, and interrupted it goes on when it is called again.
+
+    This changes no credentials. To give a secret a new value use `torana secrets put NAME`.
+    """
+    with connection.blocking_client() as client:
+        done = client.rotate_keys()
+    keys = plural(done.rewrapped, "tenant key")
+    said = f"{keys} wrapped again; all are under {done.primary_key_id} now"
+    if not done.rewrapped:
+        said = f"nothing to do: all tenant keys are under {done.primary_key_id} already"
+    output.answer(done, output_format, lambda console: console.print(said))
 
 
 @command(commands, "delete", examples=("torana secrets delete warehouse", "torana secrets delete warehouse --yes"))
@@ -132,4 +164,20 @@ def secrets_listing(secrets: Sequence[Secret], now: datetime) -> Listing:
             for secret in secrets
         ],
         empty="the vault is empty; `torana secrets put NAME` stores a secret",
+    )
+
+
+def versions_listing(versions: Sequence[SecretVersion], now: datetime) -> Listing:
+    """`expires` is a time and not an age: it lies ahead."""
+    return Listing(
+        heads=(Head("version", right=True), Head("state"), Head("stored", right=True), Head("expires")),
+        rows=[
+            (
+                text_cell(one.version),
+                state_cell(one.state),
+                time_cell(one.create_time, now),
+                text_cell(one.expire_time.isoformat(timespec="seconds") if one.expire_time else ""),
+            )
+            for one in versions
+        ],
     )

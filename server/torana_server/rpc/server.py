@@ -110,7 +110,7 @@ class GrpcServer:
             "ExecutionService": ExecutionServicer(faces.engine, faces.workflows, self._streams, faces.clock, settings),
             "WorkflowService": WorkflowServicer(faces.workflows, faces.step_types, settings),
             "ResourceService": ResourceServicer(faces.resources, faces.resource_types, settings),
-            "SecretService": SecretServicer(faces.secrets, settings),
+            "SecretService": SecretServicer(faces.secrets, settings, faces.clock),
             "SystemService": SystemServicer(faces.system, self.stats),
         }
 

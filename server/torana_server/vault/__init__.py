@@ -20,6 +20,7 @@ from torana_server.vault.ports import (
     SecretRow,
     SecretStore,
     TenantKeyRow,
+    VersionInfo,
 )
 from torana_server.vault.redaction import Redactor
 from torana_server.vault.secret import REDACTED, Secret
@@ -48,6 +49,7 @@ __all__ = [
     "SecretStore",
     "TenantKey",
     "TenantKeyRow",
+    "VersionInfo",
     "encode_value",
     "generated_key_file",
     "harden_process",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torana_server.core.clock import Micros
 from torana_server.core.errors import UnavailableError
-from torana_server.vault.ports import AuditRecord, NewVersion, SecretInfo, SecretRow, TenantKeyRow
+from torana_server.vault.ports import AuditRecord, NewVersion, SecretInfo, SecretRow, TenantKeyRow, VersionInfo
 
 AUDIT_RECORDS_MAX = 100_000
 """The oldest are dropped past it; memory has no other bound."""
@@ -20,6 +20,7 @@ class MemorySecretStore:
     def __init__(self) -> None:
         self._infos: dict[tuple[str, str], SecretInfo] = {}
         self._rows: dict[tuple[str, str, int], SecretRow] = {}
+        self._create_times: dict[tuple[str, str, int], Micros] = {}
         self._versions: Counter[tuple[str, str]] = Counter()
         self._tenant_keys: dict[tuple[str, int], TenantKeyRow] = {}
         self._canaries: dict[str, bytes] = {}
@@ -38,6 +39,7 @@ class MemorySecretStore:
         self._versions[place] = version
         self._infos[place] = info
         self._rows[*place, version] = SecretRow(new.tenant, new.name, version, envelope, new.expire_time)
+        self._create_times[*place, version] = new.at
         self._changed(audit, version)
         return info
 
@@ -56,6 +58,15 @@ class MemorySecretStore:
         names = sorted(name for owner, name in self._infos if owner == tenant and name > after)
         return [self._infos[tenant, name] for name in names[:limit]]
 
+    async def versions(self, tenant: str, name: str, before: int | None, limit: int) -> Sequence[VersionInfo]:
+        self._check_open()
+        latest = self._versions[tenant, name] if before is None else before - 1
+        rows = (self._rows.get((tenant, name, version)) for version in range(latest, 0, -1))
+        held = [row for row in rows if row is not None][:limit]
+        return [
+            VersionInfo(row.version, self._create_times[tenant, name, row.version], row.expire_time) for row in held
+        ]
+
     async def delete(self, tenant: str, name: str, audit: AuditRecord) -> bool:
         self._check_open()
         info = self._infos.pop((tenant, name), None)
@@ -63,6 +74,7 @@ class MemorySecretStore:
             return False
         for version in range(1, info.version + 1):
             self._rows.pop((tenant, name, version), None)
+            self._create_times.pop((tenant, name, version), None)
         self._changed(audit, info.version)
         return True
 

@@ -24,6 +24,7 @@ from torana_server.vault.ports import (
     SecretInfo,
     SecretRow,
     SecretStore,
+    VersionInfo,
 )
 from torana_server.vault.redaction import Redactor
 from torana_server.vault.secret import Secret
@@ -128,6 +129,13 @@ class OpenVault:
 
     async def list(self, tenant: str, after: str, limit: int) -> Sequence[SecretInfo]:
         return await self._store.list(tenant, after, limit)
+
+    async def versions(self, tenant: str, name: str, before: int | None, limit: int) -> Sequence[VersionInfo]:
+        """Raises SecretNotFoundError for a secret that does not exist."""
+        found = await self._store.versions(tenant, name, before, limit)
+        if not found:
+            await self.describe(tenant, name)
+        return found
 
     async def key_usage(self) -> Mapping[str, int]:
         return await self._store.tenant_keys_by_key()

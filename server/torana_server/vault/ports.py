@@ -57,6 +57,15 @@ class SecretInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """What may be known of one version: when it was stored and when it expires (None: never)."""
+
+    version: int
+    create_time: Micros
+    expire_time: Micros | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRow:
     """One version as stored. `envelope` is opaque to a store."""
 
@@ -113,6 +122,10 @@ class SecretStore(Protocol):
 
     async def list(self, tenant: str, after: str, limit: int) -> Sequence[SecretInfo]:
         """By name, those greater than `after` in order of code points."""
+        ...
+
+    async def versions(self, tenant: str, name: str, before: int | None, limit: int) -> Sequence[VersionInfo]:
+        """Latest first; those with a number below `before`, or all. A secret that does not exist has none."""
         ...
 
     async def delete(self, tenant: str, name: str, audit: AuditRecord) -> bool:

@@ -17,7 +17,7 @@ from torana_server.vault.cache import SecretCache
 from torana_server.vault.keyring import Keyring, LocalKey
 from torana_server.vault.memory import MemorySecretStore
 from torana_server.vault.open_vault import OpenVault, Rotation, Surroundings
-from torana_server.vault.ports import AuditRecord, SecretInfo, SecretStore
+from torana_server.vault.ports import AuditRecord, SecretInfo, SecretStore, VersionInfo
 from torana_server.vault.redaction import Redactor
 from torana_server.vault.secret import Secret
 from torana_server.vault.values import encode_value
@@ -161,6 +161,14 @@ class SecretManager:
         _check_name(name)
         vault = await self._opened()
         return await vault.describe(principal.tenant, name)
+
+    async def list_versions(
+        self, name: str, *, principal: Principal = LOCAL, before: int | None = None, limit: int = PAGE_SIZE_MAX
+    ) -> Sequence[VersionInfo]:
+        """What may be known of a secret's versions, latest first: at most `limit`, those below `before`, or all."""
+        _check_name(name)
+        vault = await self._opened()
+        return await vault.versions(principal.tenant, name, before, limit)
 
     async def delete_secret(self, name: str, *, principal: Principal = LOCAL) -> None:
         """Destroys a secret with all its versions. A later secret of that name goes on counting versions."""

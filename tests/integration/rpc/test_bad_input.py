@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,6 +266,10 @@ ROWS: dict[str, list[Row]] = {
     ],
     "SecretService/GetSecret": names_of(sc.GetSecretRequest, NO_SECRET),
     "SecretService/ListSecrets": pages_of(sc.ListSecretsRequest),
+    "SecretService/ListSecretVersions": [
+        *names_of(sc.ListSecretVersionsRequest, NO_SECRET),
+        *pages_of(functools.partial(sc.ListSecretVersionsRequest, name="creds")),
+    ],
     "SecretService/DeleteSecret": names_of(sc.DeleteSecretRequest, NO_SECRET),
 }
 

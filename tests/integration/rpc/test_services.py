@@ -230,6 +230,24 @@ async def test_a_resource_is_shown_without_being_opened(parts: Parts) -> None:
         assert "db.example.com" in found.description
 
 
+async def test_versions_of_a_secret_are_told_without_values(parts: Parts) -> None:
+    for n in range(3):
+        await parts.faces.secrets.store_secret("creds", {"n": n})
+    request = sc.ListSecretVersionsRequest(name="creds", page_size=2)
+    first = await parts.call("SecretService/ListSecretVersions", request)
+    request.page_token = first.next_page_token
+    rest = await parts.call("SecretService/ListSecretVersions", request)
+    states = [(one.version, sc.SecretVersionState.Name(one.state)) for one in (*first.versions, *rest.versions)]
+    assert states == [
+        (3, "SECRET_VERSION_STATE_CURRENT"),
+        (2, "SECRET_VERSION_STATE_SUPERSEDED"),
+        (1, "SECRET_VERSION_STATE_SUPERSEDED"),
+    ]
+    assert rest.next_page_token == ""
+    absent = sc.ListSecretVersionsRequest(name="nothing")
+    assert (await problem_of(parts.call("SecretService/ListSecretVersions", absent))).reason == "SECRET_NOT_FOUND"
+
+
 async def test_secrets_go_in_and_only_their_metadata_comes_out(parts: Parts) -> None:
     put = sc.PutSecretRequest(name="creds", value={"json": '{"password": "hunter2"}'})
     first = (await parts.call("SecretService/PutSecret", put)).secret

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.message import Message
 
 import torana
-from torana import errors
+from torana import Execution, SecretVersion, errors
 from torana.v1 import execution_pb2, resource_pb2, secret_service_pb2, workflow_pb2, workflow_service_pb2
 from torana.v1 import execution_service_pb2 as execution_service
 from torana.v1 import resource_service_pb2 as resource_service
@@ -218,6 +218,13 @@ LISTS: list[tuple[str, Callable[[Any], Any], Callable[[str, str], Message]]] = [
             secrets=[secret_service_pb2.Secret(name=name)], next_page_token=token
         ),
     ),
+    (
+        "ListSecretVersions",
+        lambda client: client.list_secret_versions("db_creds", page_size=1),
+        lambda name, token: secret_service_pb2.ListSecretVersionsResponse(
+            versions=[secret_service_pb2.SecretVersion(version=ord(name))], next_page_token=token
+        ),
+    ),
 ]
 
 
@@ -239,13 +246,24 @@ async def test_a_call_sends_its_arguments_and_reads_its_answer(server: ScriptedS
         assert found == value
 
 
+def told(item: Any) -> str:
+    """What a page of LISTS calls it."""
+    match item:
+        case Execution():
+            return item.id
+        case SecretVersion():
+            return chr(item.version)
+        case _:
+            return str(item.name)
+
+
 @pytest.mark.parametrize(("rpc", "call", "page"), LISTS, ids=[case[0] for case in LISTS])
 async def test_a_list_goes_through_all_its_pages(
     server: ScriptedServer, run: Run, rpc: str, call: Callable[[Any], Any], page: Callable[[str, str], Message]
 ) -> None:
     server.answers[rpc] = [page("a", "t1"), page("b", "")]
     items = await run.call(server, call)
-    assert [getattr(item, "name", None) or item.id for item in items] == ["a", "b"]
+    assert [told(item) for item in items] == ["a", "b"]
     assert [(request.page_token, request.page_size) for _, request in server.requests] == [("", 1), ("t1", 1)]
 
 

@@ -26,13 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from torana.v1 import payload_pb2 as torana_dot_v1_dot_payload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etorana/v1/secret_service.proto\x12\ttorana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17torana/v1/payload.proto\"\xb0\x01\n\x06Secret\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"P\n\x10PutSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\">\n\x11PutSecretResponse\x12)\n\x06secret\x18\x01 \x01(\x0b\x32\x11.torana.v1.SecretR\x06secret\"&\n\x10GetSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\">\n\x11GetSecretResponse\x12)\n\x06secret\x18\x01 \x01(\x0b\x32\x11.torana.v1.SecretR\x06secret\"P\n\x12ListSecretsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"j\n\x13ListSecretsResponse\x12+\n\x07secrets\x18\x01 \x03(\x0b\x32\x11.torana.v1.SecretR\x07secrets\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n\x13\x44\x65leteSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x16\n\x14\x44\x65leteSecretResponse\"\x13\n\x11RotateKeysRequest\"X\n\x12RotateKeysResponse\x12\x1c\n\trewrapped\x18\x01 \x01(\x05R\trewrapped\x12$\n\x0eprimary_key_id\x18\x02 \x01(\tR\x0cprimaryKeyId2\x89\x03\n\rSecretService\x12\x46\n\tPutSecret\x12\x1b.torana.v1.PutSecretRequest\x1a\x1c.torana.v1.PutSecretResponse\x12\x46\n\tGetSecret\x12\x1b.torana.v1.GetSecretRequest\x1a\x1c.torana.v1.GetSecretResponse\x12L\n\x0bListSecrets\x12\x1d.torana.v1.ListSecretsRequest\x1a\x1e.torana.v1.ListSecretsResponse\x12O\n\x0c\x44\x65leteSecret\x12\x1e.torana.v1.DeleteSecretRequest\x1a\x1f.torana.v1.DeleteSecretResponse\x12I\n\nRotateKeys\x12\x1c.torana.v1.RotateKeysRequest\x1a\x1d.torana.v1.RotateKeysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etorana/v1/secret_service.proto\x12\ttorana.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17torana/v1/payload.proto\"\xb0\x01\n\x06Secret\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"P\n\x10PutSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x12.torana.v1.PayloadR\x05value\">\n\x11PutSecretResponse\x12)\n\x06secret\x18\x01 \x01(\x0b\x32\x11.torana.v1.SecretR\x06secret\"&\n\x10GetSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\">\n\x11GetSecretResponse\x12)\n\x06secret\x18\x01 \x01(\x0b\x32\x11.torana.v1.SecretR\x06secret\"P\n\x12ListSecretsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"j\n\x13ListSecretsResponse\x12+\n\x07secrets\x18\x01 \x03(\x0b\x32\x11.torana.v1.SecretR\x07secrets\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd8\x01\n\rSecretVersion\x12\x18\n\x07version\x18\x01 \x01(\x05R\x07version\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1d.torana.v1.SecretVersionStateR\x05state\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"k\n\x19ListSecretVersionsRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"z\n\x1aListSecretVersionsResponse\x12\x34\n\x08versions\x18\x01 \x03(\x0b\x32\x18.torana.v1.SecretVersionR\x08versions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n\x13\x44\x65leteSecretRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x16\n\x14\x44\x65leteSecretResponse\"\x13\n\x11RotateKeysRequest\"X\n\x12RotateKeysResponse\x12\x1c\n\trewrapped\x18\x01 \x01(\x05R\trewrapped\x12$\n\x0eprimary_key_id\x18\x02 \x01(\tR\x0cprimaryKeyId*\xa3\x01\n\x12SecretVersionState\x12$\n SECRET_VERSION_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cSECRET_VERSION_STATE_CURRENT\x10\x01\x12#\n\x1fSECRET_VERSION_STATE_SUPERSEDED\x10\x02\x12 \n\x1cSECRET_VERSION_STATE_EXPIRED\x10\x03\x32\xec\x03\n\rSecretService\x12\x46\n\tPutSecret\x12\x1b.torana.v1.PutSecretRequest\x1a\x1c.torana.v1.PutSecretResponse\x12\x46\n\tGetSecret\x12\x1b.torana.v1.GetSecretRequest\x1a\x1c.torana.v1.GetSecretResponse\x12L\n\x0bListSecrets\x12\x1d.torana.v1.ListSecretsRequest\x1a\x1e.torana.v1.ListSecretsResponse\x12\x61\n\x12ListSecretVersions\x12$.torana.v1.ListSecretVersionsRequest\x1a%.torana.v1.ListSecretVersionsResponse\x12O\n\x0c\x44\x65leteSecret\x12\x1e.torana.v1.DeleteSecretRequest\x1a\x1f.torana.v1.DeleteSecretResponse\x12I\n\nRotateKeys\x12\x1c.torana.v1.RotateKeysRequest\x1a\x1d.torana.v1.RotateKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'torana.v1.secret_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SECRETVERSIONSTATE']._serialized_start=1353
+  _globals['_SECRETVERSIONSTATE']._serialized_end=1516
   _globals['_SECRET']._serialized_start=104
   _globals['_SECRET']._serialized_end=280
   _globals['_PUTSECRETREQUEST']._serialized_start=282
@@ -47,14 +49,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSECRETSREQUEST']._serialized_end=612
   _globals['_LISTSECRETSRESPONSE']._serialized_start=614
   _globals['_LISTSECRETSRESPONSE']._serialized_end=720
-  _globals['_DELETESECRETREQUEST']._serialized_start=722
-  _globals['_DELETESECRETREQUEST']._serialized_end=763
-  _globals['_DELETESECRETRESPONSE']._serialized_start=765
-  _globals['_DELETESECRETRESPONSE']._serialized_end=787
-  _globals['_ROTATEKEYSREQUEST']._serialized_start=789
-  _globals['_ROTATEKEYSREQUEST']._serialized_end=808
-  _globals['_ROTATEKEYSRESPONSE']._serialized_start=810
-  _globals['_ROTATEKEYSRESPONSE']._serialized_end=898
-  _globals['_SECRETSERVICE']._serialized_start=901
-  _globals['_SECRETSERVICE']._serialized_end=1294
+  _globals['_SECRETVERSION']._serialized_start=723
+  _globals['_SECRETVERSION']._serialized_end=939
+  _globals['_LISTSECRETVERSIONSREQUEST']._serialized_start=941
+  _globals['_LISTSECRETVERSIONSREQUEST']._serialized_end=1048
+  _globals['_LISTSECRETVERSIONSRESPONSE']._serialized_start=1050
+  _globals['_LISTSECRETVERSIONSRESPONSE']._serialized_end=1172
+  _globals['_DELETESECRETREQUEST']._serialized_start=1174
+  _globals['_DELETESECRETREQUEST']._serialized_end=1215
+  _globals['_DELETESECRETRESPONSE']._serialized_start=1217
+  _globals['_DELETESECRETRESPONSE']._serialized_end=1239
+  _globals['_ROTATEKEYSREQUEST']._serialized_start=1241
+  _globals['_ROTATEKEYSREQUEST']._serialized_end=1260
+  _globals['_ROTATEKEYSRESPONSE']._serialized_start=1262
+  _globals['_ROTATEKEYSRESPONSE']._serialized_end=1350
+  _globals['_SECRETSERVICE']._serialized_start=1519
+  _globals['_SECRETSERVICE']._serialized_end=2011
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,11 @@ class SecretServiceStub:
                 request_serializer=torana_dot_v1_dot_secret__service__pb2.ListSecretsRequest.SerializeToString,
                 response_deserializer=torana_dot_v1_dot_secret__service__pb2.ListSecretsResponse.FromString,
                 _registered_method=True)
+        self.ListSecretVersions = channel.unary_unary(
+                '/torana.v1.SecretService/ListSecretVersions',
+                request_serializer=torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsRequest.SerializeToString,
+                response_deserializer=torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsResponse.FromString,
+                _registered_method=True)
         self.DeleteSecret = channel.unary_unary(
                 '/torana.v1.SecretService/DeleteSecret',
                 request_serializer=torana_dot_v1_dot_secret__service__pb2.DeleteSecretRequest.SerializeToString,
@@ -89,6 +94,13 @@ class SecretServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSecretVersions(self, request, context):
+        """Lists the versions of a secret, latest first, metadata only. Errors: SECRET_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteSecret(self, request, context):
         """Destroys a secret with all its versions. Errors: SECRET_NOT_FOUND.
         """
@@ -121,6 +133,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
                     servicer.ListSecrets,
                     request_deserializer=torana_dot_v1_dot_secret__service__pb2.ListSecretsRequest.FromString,
                     response_serializer=torana_dot_v1_dot_secret__service__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'ListSecretVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecretVersions,
+                    request_deserializer=torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsRequest.FromString,
+                    response_serializer=torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsResponse.SerializeToString,
             ),
             'DeleteSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSecret,
@@ -216,6 +233,33 @@ class SecretService:
             '/torana.v1.SecretService/ListSecrets',
             torana_dot_v1_dot_secret__service__pb2.ListSecretsRequest.SerializeToString,
             torana_dot_v1_dot_secret__service__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecretVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/torana.v1.SecretService/ListSecretVersions',
+            torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsRequest.SerializeToString,
+            torana_dot_v1_dot_secret__service__pb2.ListSecretVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class SecretServiceStub:
     """Reads a secret's metadata, never its value. Errors: SECRET_NOT_FOUND."""
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretsRequest, _secret_service_pb2.ListSecretsResponse]
     """Lists secrets by name, metadata only. Errors: INVALID_PAGE_TOKEN."""
+    ListSecretVersions: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretVersionsRequest, _secret_service_pb2.ListSecretVersionsResponse]
+    """Lists the versions of a secret, latest first, metadata only. Errors: SECRET_NOT_FOUND, INVALID_PAGE_TOKEN."""
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]
     """Destroys a secret with all its versions. Errors: SECRET_NOT_FOUND."""
     RotateKeys: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.RotateKeysRequest, _secret_service_pb2.RotateKeysResponse]
@@ -61,6 +63,8 @@ class SecretServiceAsyncStub(SecretServiceStub):
     """Reads a secret's metadata, never its value. Errors: SECRET_NOT_FOUND."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretsRequest, _secret_service_pb2.ListSecretsResponse]  # type: ignore[assignment]
     """Lists secrets by name, metadata only. Errors: INVALID_PAGE_TOKEN."""
+    ListSecretVersions: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretVersionsRequest, _secret_service_pb2.ListSecretVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of a secret, latest first, metadata only. Errors: SECRET_NOT_FOUND, INVALID_PAGE_TOKEN."""
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
     """Destroys a secret with all its versions. Errors: SECRET_NOT_FOUND."""
     RotateKeys: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.RotateKeysRequest, _secret_service_pb2.RotateKeysResponse]  # type: ignore[assignment]
@@ -96,6 +100,14 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.ListSecretsResponse, _abc.Awaitable[_secret_service_pb2.ListSecretsResponse]]:
         """Lists secrets by name, metadata only. Errors: INVALID_PAGE_TOKEN."""
+
+    @_abc_1.abstractmethod
+    def ListSecretVersions(
+        self,
+        request: _secret_service_pb2.ListSecretVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secret_service_pb2.ListSecretVersionsResponse, _abc.Awaitable[_secret_service_pb2.ListSecretVersionsResponse]]:
+        """Lists the versions of a secret, latest first, metadata only. Errors: SECRET_NOT_FOUND, INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def DeleteSecret(

@@ -28,6 +28,7 @@ from torana_server.vault import (
     SecretInfo,
     SecretRow,
     TenantKeyRow,
+    VersionInfo,
 )
 
 APPLICATION_ID = 0x746F7276  # "torv"
@@ -41,8 +42,8 @@ _MIGRATIONS = (
         create_time INTEGER NOT NULL, update_time INTEGER NOT NULL, expire_time INTEGER,
         PRIMARY KEY (tenant, name)) STRICT, WITHOUT ROWID;
     CREATE TABLE secret_version (
-        tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, expire_time INTEGER,
-        envelope BLOB NOT NULL,
+        tenant TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, create_time INTEGER NOT NULL,
+        expire_time INTEGER, envelope BLOB NOT NULL,
         PRIMARY KEY (tenant, name, version)) STRICT, WITHOUT ROWID;
     CREATE TABLE tenant_key (
         tenant TEXT NOT NULL, version INTEGER NOT NULL, key_id TEXT NOT NULL, wrapped BLOB NOT NULL,
@@ -66,13 +67,16 @@ ON CONFLICT (tenant, name) DO UPDATE SET
     latest = latest + 1, live = 1, update_time = :at, expire_time = :expire_time,
     create_time = CASE live WHEN 1 THEN create_time ELSE :at END
 RETURNING name, latest, create_time, update_time, expire_time"""
-_ADD_VERSION = "INSERT INTO secret_version VALUES (?, ?, ?, ?, ?)"
+_ADD_VERSION = "INSERT INTO secret_version VALUES (?, ?, ?, ?, ?, ?)"
 _GET_VERSION = """
 SELECT tenant, name, version, envelope, expire_time FROM secret_version
 WHERE tenant = ? AND name = ? AND version = ?"""
 _GET_LATEST = """
 SELECT tenant, name, version, envelope, expire_time FROM secret_version
 WHERE tenant = ? AND name = ? ORDER BY version DESC LIMIT 1"""
+_VERSIONS = """
+SELECT version, create_time, expire_time FROM secret_version
+WHERE tenant = ? AND name = ? AND version < ? ORDER BY version DESC LIMIT ?"""
 _DESCRIBE = """
 SELECT name, latest, create_time, update_time, expire_time FROM secret
 WHERE tenant = ? AND name = ? AND live = 1"""
@@ -150,6 +154,10 @@ class SqliteSecretStore:
     async def list(self, tenant: str, after: str, limit: int) -> Sequence[SecretInfo]:
         rows = await self._run(_all, _LIST, (tenant, after, limit))
         return [SecretInfo(*row) for row in rows]
+
+    async def versions(self, tenant: str, name: str, before: int | None, limit: int) -> Sequence[VersionInfo]:
+        bindings = (tenant, name, _SEQUENCE_MAX if before is None else before, limit)
+        return [VersionInfo(*row) for row in await self._run(_all, _VERSIONS, bindings)]
 
     async def delete(self, tenant: str, name: str, audit: AuditRecord) -> bool:
         return await self._run(_delete, tenant, name, audit)
@@ -269,7 +277,7 @@ def _put(connection: apsw.Connection, new: NewVersion, audit: AuditRecord) -> Se
         assert row is not None, "an upsert returns its row"
         info = SecretInfo(*row)
         envelope = new.seal(info.version)
-        connection.execute(_ADD_VERSION, (new.tenant, new.name, info.version, new.expire_time, envelope))
+        connection.execute(_ADD_VERSION, (new.tenant, new.name, info.version, new.at, new.expire_time, envelope))
         _changed(connection, dataclasses.replace(audit, version=info.version))
     return info
 

@@ -1,6 +1,6 @@
 """How executions look in a terminal, in a pipe and to a program. Pure: events in, text out."""
 
-from torana_server.cli.view.execution import execution_heading, executions_listing
+from torana_server.cli.view.execution import execution_heading, executions_listing, step_error_lines
 from torana_server.cli.view.graph import Arrow, graph_lines
 from torana_server.cli.view.json_lines import event_members, value_json
 from torana_server.cli.view.lines import PlainLines
@@ -65,6 +65,7 @@ __all__ = [
     "retry_text",
     "seconds",
     "state_cell",
+    "step_error_lines",
     "steps_listing",
     "steps_table",
     "tabbed_lines",

@@ -52,12 +52,19 @@ def execution_heading(execution: Execution, now: datetime) -> Iterator[Text]:
         "revision": execution.revision[:12],
         "labels": ", ".join(f"{key}={value}" for key, value in execution.labels.items()),
         "session": execution.session_id,
-        "key": execution.idempotency_key,
         "retries": execution.retry_of,
         "retried as": execution.retried_as,
         "blocked": execution.blocked_reason,
     }
     yield from (Text.assemble((f"{name:<11}", "dim"), one_line(text)) for name, text in facts.items() if text)
+
+
+def step_error_lines(execution: Execution) -> Iterator[Text]:
+    """Errors of steps that are not the execution's: those that a route took over, or that a retry follows."""
+    for step in execution.steps:
+        if step.error and step.state != "completed" and not (execution.error and execution.error.step == step.step):
+            said = one_line(f"{step.error.type}: {step.error.message}")
+            yield Text.assemble("  ", (f"step {step.step}, attempt {step.attempt}: ", "red"), said)
 
 
 def _ended(execution: Execution) -> str:

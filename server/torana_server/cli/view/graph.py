@@ -17,12 +17,12 @@ from torana_server.cli.view.canvas import Canvas
 BOX_HEIGHT = 3
 GAP = 2
 SWEEPS = 6
-EDGE_LABEL_STYLES = {"error": "red"}
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From one node to another of a later layer. `labels` are written above the target."""
+    """From one node to another of a later layer. `labels` are written above the target, with the source where arrows
+    with others, or with none, also lead there."""
 
     source: str
     target: str
@@ -75,6 +75,7 @@ def graph_lines(layers: Mapping[str, int], arrows: Iterable[Arrow], *, width: in
 
 def _rows(layers: Mapping[str, int], arrows: Iterable[Arrow]) -> list[list[_Point]]:
     rows: list[list[_Point]] = [[] for _ in range(max(layers.values(), default=-1) + 1)]
+    arrows = list(arrows)
     nodes = {name: _Point(name, layer) for name, layer in layers.items()}
     for node in nodes.values():
         rows[node.layer].append(node)
@@ -84,7 +85,9 @@ def _rows(layers: Mapping[str, int], arrows: Iterable[Arrow]) -> list[list[_Poin
             chain.append(_Point("", layer))
             rows[layer].append(chain[-1])
         chain.append(nodes[arrow.target])
-        nodes[arrow.target].labels.update(dict.fromkeys(arrow.labels))
+        alike = all(other.labels == arrow.labels for other in arrows if other.target == arrow.target)
+        told = arrow.labels if alike else [f"{label} from {arrow.source}" for label in arrow.labels]
+        nodes[arrow.target].labels.update(dict.fromkeys(told))
         for upper, lower in pairwise(chain):
             upper.below.append(lower)
             lower.above.append(upper)
@@ -110,7 +113,8 @@ def _place(row: Sequence[_Point], wanted: Callable[[_Point], float]) -> None:
     for point, offset in zip(row, offsets, strict=False):
         blocks.append([wanted(point) - offset])
         while len(blocks) > 1 and _mean(blocks[-2]) > _mean(blocks[-1]):
-            blocks[-2] += blocks.pop()
+            merged = blocks.pop()
+            blocks[-1].extend(merged)
     places = [_mean(block) for block in blocks for _ in block]
     for point, place, offset in zip(row, places, offsets, strict=False):
         point.x = place + offset
@@ -135,8 +139,10 @@ def _drawn(rows: Sequence[Sequence[_Point]], *, unicode: bool) -> list[Text]:
             for target in point.below:
                 _draw_edge(canvas, point, target, bottom, bottom + tracks.get(int(point.x), 0), y)
         for target in below:
-            style = EDGE_LABEL_STYLES.get(target.label, "dim")
+            style = "red" if target.label.startswith("error") else "dim"
             canvas.write(int(target.x) + 1, y - 1, target.label, style)
+            if target.name and target.above:
+                canvas.write(int(target.x), y, "▼" if unicode else "v")
     return canvas.lines()
 
 

@@ -14,6 +14,7 @@ from torana_server.cli.view.text import ago, milliseconds, one_line
 STATE_STYLES = {
     "completed": "green",
     "healthy": "green",
+    "current": "green",
     "reused": "cyan",
     "running": "cyan",
     "cancelling": "yellow",
@@ -25,11 +26,13 @@ STATE_STYLES = {
     "failed": "red",
     "unhealthy": "red",
     "blocked": "red",
+    "expired": "red",
     "queued": "dim",
     "idle": "dim",
     "pending": "dim",
     "scheduled": "dim",
     "skipped": "dim",
+    "superseded": "dim",
 }
 
 
@@ -60,13 +63,16 @@ class Listing:
 
 
 def listing_table(listing: Listing) -> Table:
+    """Without the columns that are empty in every row."""
+    places = [place for place in range(len(listing.heads)) if any(row[place].exact for row in listing.rows)]
+    heads = [listing.heads[place] for place in places]
     columns = [
         Column(head.name.upper(), no_wrap=not head.gives_way, justify="right" if head.right else "left")
-        for head in listing.heads
+        for head in heads
     ]
     table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for row in listing.rows:
-        table.add_row(*(cell.shown for cell in row))
+        table.add_row(*(row[place].shown for place in places))
     return table
 
 

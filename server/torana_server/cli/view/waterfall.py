@@ -152,7 +152,7 @@ def _scale(waterfall: Waterfall, width: int) -> str:
 
 def _bar(lane: Lane, waterfall: Waterfall, width: int, signs: Mapping[str, str]) -> Text:
     if not lane.attempts:
-        return Text(one_line(lane.reason)[:width], "dim", no_wrap=True)
+        return Text(_cut(one_line(lane.reason), width, unicode=signs is _UNICODE), "dim")
     cells = [(" ", "")] * width
     first, last = lane.attempts[0], lane.attempts[-1]
     start, end = _cell(first.start, waterfall, width), _cell(last.end or waterfall.end, waterfall, width)

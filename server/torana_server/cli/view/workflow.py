@@ -11,7 +11,7 @@ from torana_server.cli.view.graph import Arrow, graph_lines
 from torana_server.cli.view.listing import Head, Listing, names_cell, text_cell
 from torana_server.cli.view.text import one_line, plural
 from torana_server.core.errors import Violation
-from torana_server.workflow import Definition, Edge, Plan, PlannedStep, RetryPolicy, StepSpec, compile_plan
+from torana_server.workflow import Definition, Edge, Plan, PlannedStep, RetryPolicy, StepSpec, StepTimeout, compile_plan
 
 TEMPLATE_LABEL = "template"
 
@@ -102,7 +102,8 @@ def workflow_heading(plan: Plan) -> list[Text]:
 
 
 def steps_listing(plan: Plan) -> Listing:
-    """In plan order. `after` names what a step waits for, with the route that leads to it."""
+    """In plan order. `after` names what a step waits for, with the route that leads to it. The retry and the timeout
+    are the step's own, and empty where they are those of the workflow and of every step."""
     heads = Head("layer", right=True), Head("step"), Head("type"), Head("after", gives_way=True)
     return Listing(
         heads=(*heads, Head("resources", gives_way=True), Head("retry", gives_way=True), Head("timeout", right=True)),
@@ -113,7 +114,7 @@ def steps_listing(plan: Plan) -> Listing:
                 text_cell(step.step.type),
                 names_cell(_after(step)),
                 names_cell(step.step.required_resources),
-                text_cell(retry_text(step.retry)),
+                text_cell(retry_text(step.step.retry) if step.step.retry else ""),
                 text_cell(timeout_text(step)),
             )
             for step in (plan.steps[name] for name in plan.order)
@@ -142,6 +143,8 @@ def retry_text(retry: RetryPolicy) -> str:
 def timeout_text(step: PlannedStep) -> str:
     """One attempt, and all of them where that is limited."""
     timeout = step.step.timeout
+    if timeout == StepTimeout():
+        return ""
     total = "" if timeout.total_s is None else f" ({_seconds(timeout.total_s)} in all)"
     return f"{_seconds(timeout.attempt_s)}{total}"
 

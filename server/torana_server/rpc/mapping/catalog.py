@@ -15,6 +15,7 @@ from torana.v1 import (
     workflow_service_pb2,
 )
 from torana_server.adapters.wire.messages import dict_to_struct, duration, payload_from_message, timestamp
+from torana_server.core.clock import Micros
 from torana_server.core.errors import ToranaError, Violation
 from torana_server.core.values import parse
 from torana_server.resources import ResourceState, ResourceStatus, ResourceType
@@ -22,7 +23,7 @@ from torana_server.rpc.checks import Checks
 from torana_server.rpc.mapping.definition import definition_to_message
 from torana_server.rpc.ports import ComponentHealth, HealthStatus, ServerHealth, ServerInfo, ServerStats
 from torana_server.steps import StepType
-from torana_server.vault import SecretInfo
+from torana_server.vault import SecretInfo, VersionInfo
 from torana_server.workflow import RegisteredWorkflow
 
 _RESOURCE_STATES: Final = {
@@ -101,6 +102,24 @@ def secret_to_message(secret: SecretInfo) -> secret_service_pb2.Secret:
         create_time=timestamp(secret.create_time),
         update_time=timestamp(secret.update_time),
     )
+
+
+def secret_version_to_message(version: VersionInfo, latest: int, now: Micros) -> secret_service_pb2.SecretVersion:
+    """`latest` is the number of the secret's latest version."""
+    return secret_service_pb2.SecretVersion(
+        version=version.version,
+        state=_version_state(version, latest, now),
+        create_time=timestamp(version.create_time),
+        expire_time=None if version.expire_time is None else timestamp(version.expire_time),
+    )
+
+
+def _version_state(version: VersionInfo, latest: int, now: Micros) -> secret_service_pb2.SecretVersionState.ValueType:
+    if version.expire_time is not None and version.expire_time <= now:
+        return secret_service_pb2.SECRET_VERSION_STATE_EXPIRED
+    if version.version < latest:
+        return secret_service_pb2.SECRET_VERSION_STATE_SUPERSEDED
+    return secret_service_pb2.SECRET_VERSION_STATE_CURRENT
 
 
 def info_to_message(info: ServerInfo) -> system_service_pb2.GetInfoResponse:
