@@ -44,12 +44,13 @@ STOP_TIMEOUT_S = 30
 SAME = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "REVISION"),
+    (re.compile(r"\brevision [0-9a-f]{12}\b"), "revision SHORT"),
     (re.compile(r"generated-[0-9a-f]{12}\b"), "generated-KEY"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "TIME"),
     (re.compile(r"\b\d+\.\d+s\b"), "SECONDS"),
     (re.compile(r"[ \t]+"), " "),
 )
-LOG_LINE = re.compile(r'^\{"event": .*"logger": .*\}\n', re.MULTILINE)
+LOG_LINE = re.compile(r'^\{"time": .*"logger": .*\}\n', re.MULTILINE)
 
 
 class PageError(AssertionError):
