@@ -25,6 +25,7 @@ from torana_server.core.errors import (
     Violation,
     WorkflowNotFoundError,
 )
+from torana_server.core.logs import LogFilter
 from torana_server.execution import ExecutionError
 from torana_server.gateway import Gateway
 from torana_server.native import Event, Execution
@@ -59,6 +60,7 @@ __all__ = [
     "HttpClientFactory",
     "InvalidRequestError",
     "InvalidWorkflowError",
+    "LogFilter",
     "NotFoundError",
     "Principal",
     "ResourceError",

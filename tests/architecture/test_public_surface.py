@@ -59,6 +59,7 @@ SURFACES: dict[str, list[str]] = {
         "HttpClientFactory",
         "InvalidRequestError",
         "InvalidWorkflowError",
+        "LogFilter",
         "NotFoundError",
         "Principal",
         "ResourceError",

@@ -20,7 +20,7 @@ from integration.conftest import PostgresDatabase, ValkeyAddress, free_port
 from integration.sweep import Sweep, forms
 from servers import ServerProcess, running_server
 
-USED, SPILLED, REFUSED = "use_well", "use_badly", "be_refused"
+USED, SPILLED, REFUSED, HANDED_ON = "use_well", "use_badly", "be_refused", "hand_on"
 REFUSALS = {
     "database": "InvalidTextRepresentationError",
     "cache": "ResponseError",
@@ -195,11 +195,11 @@ async def read_everything(client: torana.Client, sweep: Sweep, world: World) -> 
             sweep.add("WatchExecutions", event, event.proto.SerializeToString())
 
 
-def outcomes_of(secret: str, kind: str) -> tuple[str, str, str]:
-    """The errors of the three workflows. A wrong login of a database or a cache opens nothing at all."""
+def outcomes_of(secret: str, kind: str) -> tuple[str, str, str, str]:
+    """The errors of the four workflows. A wrong login of a database or a cache opens nothing at all."""
     if secret.endswith(("_wrong", "_nowhere")):
-        return ("RESOURCE_UNAVAILABLE",) * 3
-    return ("", "SpilledError", REFUSALS[kind])
+        return ("RESOURCE_UNAVAILABLE",) * 4
+    return ("", "SpilledError", REFUSALS[kind], "")
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ async def test_planted_credentials_are_in_nothing_that_the_server_gives_out_or_k
         await send_bad_requests(client, sweep, world)
         for secret, (kind, reference) in world.references.items():
             parameters, resources = {"kind": kind}, {"thing": reference}
-            for workflow, expected in zip((USED, SPILLED, REFUSED), outcomes_of(secret, kind), strict=True):
+            for workflow, expected in zip((USED, SPILLED, REFUSED, HANDED_ON), outcomes_of(secret, kind), strict=True):
                 outcome = await run(client, sweep, workflow, parameters, resources=resources)
                 assert outcome == expected, f"{workflow} with {secret}"
         assert await run(client, sweep, "control", {"text": said}, labels={"control": "planted"}) == "SpilledError"
@@ -223,6 +223,7 @@ async def test_planted_credentials_are_in_nothing_that_the_server_gives_out_or_k
     sweep.add("log", server.log.read_bytes())
     leaks = sweep.leaks(world.planted)
     assert not leaks, "\n".join(leaks)
+    assert sweep.places(["what the attempt was given", "logins"]) >= {"events", "journal.db-wal"}
     assert sweep.places([said]) >= {"journal.db-wal", "log", "events", "GetExecution", "errors", "WatchExecutions"}
 
 

@@ -87,8 +87,17 @@ async def control(text: str, ctx: StepContext) -> None:
     spill(ctx, [text])
 
 
+async def hand_on(kind: str, ctx: StepContext) -> list[object]:
+    """Logins as a step would log them beside a line, in keys and in values."""
+    texts = await login_of(ctx, kind)
+    ctx.logger.debug("found", extra={"logins": texts, **{f"of {text}": {"nested": [text]} for text in texts}})
+    return []
+
+
 def register(gateway: Gateway) -> None:
-    for function in (use_well, use_badly, be_refused):
+    """In debug mode, so that inputs and outputs are looked through as well."""
+    for function in (use_well, use_badly, be_refused, hand_on):
         workflow = WorkflowBuilder(function.__name__).add_step("use", function, required_resources=["thing"]).build()
-        gateway.register_workflow(workflow.definition.name, workflow)
-    gateway.register_workflow("control", WorkflowBuilder("control").add_step("use", control).build())
+        gateway.register_workflow(workflow.definition.name, workflow, metadata={"debug": True})
+    control_flow = WorkflowBuilder("control").add_step("use", control).build()
+    gateway.register_workflow("control", control_flow, metadata={"debug": True})

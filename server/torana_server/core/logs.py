@@ -155,7 +155,8 @@ def _complete(record: logging.LogRecord) -> None:
     for key in extras:
         del attributes[key]
     for key, value in extras.items():
-        attributes[_field_name(key, ids)] = _field(value)
+        if key not in ids or ids[key] != value:
+            attributes[_field_name(key, ids)] = _field(value)
     attributes.update({key: _field(value) for key, value in ids.items()})
     record.msg, record.args = clean(_message(record), redacted), ()
     record.name = record.name if record.name.isprintable() else clean(record.name, redacted)
