@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,16 +46,15 @@ class Run(Protocol):
 
 
 class Embedded:
-    """In this process. The events are read by attaching to the same execution with its idempotency key."""
+    """In this process."""
 
     def __init__(self, gateway: torana_server.Gateway) -> None:
         self._gateway = gateway
 
     async def __call__(self, workflow: str, parameters: Mapping[str, Any], **options: Any) -> Outcome:
-        options.setdefault("idempotency_key", str(uuid.uuid4()))
         request = torana_server.WorkflowRequest(parameters=parameters, **options)
         response = await self._gateway.execute_workflow(workflow, request)
-        events = [event async for event in self._gateway.execute_stream(workflow, request)]
+        events = [event async for event in self._gateway.watch(response.execution_id)]
         return Outcome(response.status, response.result, response.error, events)
 
     async def store_secret(self, name: str, value: Mapping[str, Any]) -> None:
