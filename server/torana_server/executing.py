@@ -7,12 +7,21 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from torana_server.access import LOCAL
-from torana_server.app import Application
 from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError, WorkflowNotFoundError
 from torana_server.core.limits import PAGE_SIZE_MAX
-from torana_server.execution import ALL_EVENTS, TERMINAL_KINDS, Batch, EventFilter, ExecutionView, parse
+from torana_server.execution import (
+    ALL_EVENTS,
+    TERMINAL_KINDS,
+    Batch,
+    Engine,
+    EventCodec,
+    EventFilter,
+    ExecutionView,
+    parse,
+)
 from torana_server.native import Event, Execution, native_event, native_execution
 from torana_server.request import WorkflowRequest, WorkflowResponse, engine_request
+from torana_server.workflow import WorkflowRegistry
 
 QUIET_S = 3_600.0
 """How long one wait for the next event may last; nothing is decided by it."""
@@ -21,7 +30,9 @@ QUIET_S = 3_600.0
 class Executing(ABC):
     """The part of a Gateway that runs workflows. Each call starts the gateway if need be."""
 
-    _app: Application
+    _engine: Engine
+    _codec: EventCodec
+    _registered: WorkflowRegistry
     _share_inline: bool
 
     @abstractmethod
@@ -47,7 +58,7 @@ class Executing(ABC):
         the request's idempotency key belongs to. Raises as `execute_workflow` does."""
         asked = engine_request(name, request)
         await self.start()
-        started = await self._app.engine.start(LOCAL, asked, share_inline=self._share_inline)
+        started = await self._engine.start(LOCAL, asked, share_inline=self._share_inline)
         return started.summary.execution
 
     async def watch(self, execution_id: str, after_sequence: int = 0) -> AsyncIterator[Event]:
@@ -56,7 +67,7 @@ class Executing(ABC):
         UnavailableError (SERVER_DRAINING) when the gateway is closed before."""
         async for batch in self._batches(execution_id, after_sequence, ALL_EVENTS):
             for stored in batch.events:
-                yield native_event(execution_id, self._app.codec.decode(stored.data))
+                yield native_event(execution_id, self._codec.decode(stored.data))
 
     async def wait(self, execution_id: str) -> WorkflowResponse:
         """The outcome of an execution, once it has ended. Raises ExecutionNotFoundError, EventsExpiredError, and
@@ -71,7 +82,7 @@ class Executing(ABC):
     async def get_execution(self, execution_id: str) -> Execution:
         """An execution as it is now, with the outputs so far. Raises ExecutionNotFoundError."""
         await self.start()
-        view = await self._app.engine.get(LOCAL, execution_id)
+        view = await self._engine.get(LOCAL, execution_id)
         return native_execution(view, self._steps(view))
 
     async def list_executions(self, filter: str = "", *, limit: int = 50, before: str | None = None) -> list[Execution]:
@@ -81,25 +92,25 @@ class Executing(ABC):
             raise InvalidRequestError(f"limit is {limit}; it is 1 to {PAGE_SIZE_MAX}")
         where = parse(filter)
         await self.start()
-        views = await self._app.engine.list(LOCAL, where, limit=limit, before=before)
+        views = await self._engine.list(LOCAL, where, limit=limit, before=before)
         return [native_execution(view, ()) for view in views]
 
     async def cancel(self, execution_id: str, reason: str = "") -> None:
         """Asks for a cancel, durably; running steps are stopped, and `wait` tells when all have. Raises
         ExecutionNotFoundError, StateError (EXECUTION_FINISHED)."""
         await self.start()
-        await self._app.engine.cancel(LOCAL, execution_id, reason)
+        await self._engine.cancel(LOCAL, execution_id, reason)
 
     async def retry_execution(self, execution_id: str, *, idempotency_key: str = "") -> str:
         """Starts a new execution of the same request and revision, which takes over the steps that completed, and
         returns its id. Raises ExecutionNotFoundError, StateError unless it failed or was cancelled."""
         await self.start()
-        started = await self._app.engine.retry(LOCAL, execution_id, idempotency_key)
+        started = await self._engine.retry(LOCAL, execution_id, idempotency_key)
         return started.summary.execution
 
     async def _batches(self, execution_id: str, after_sequence: int, where: EventFilter) -> AsyncIterator[Batch]:
         await self.start()
-        watch = await self._app.engine.watch(LOCAL, execution_id, after_sequence, where)
+        watch = await self._engine.watch(LOCAL, execution_id, after_sequence, where)
         try:
             while not watch.ended:
                 batch = await watch.next(QUIET_S)
@@ -116,7 +127,7 @@ class Executing(ABC):
 
     def _steps(self, view: ExecutionView) -> Sequence[str]:
         try:
-            workflow = self._app.workflows.get(view.summary.workflow, view.summary.revision)
+            workflow = self._registered.get(view.summary.workflow, view.summary.revision)
         except WorkflowNotFoundError:
             return ()  # not registered any more: the order in which they were done must do
         return [step.name for step in workflow.definition.steps]

@@ -67,6 +67,7 @@ class Gateway(Executing):
         self._app = Application(self.settings, parts)
         self.secret_manager = self._app.secrets
         self._resource_resolver = self._app.resolver
+        self._engine, self._codec, self._registered = self._app.engine, self._app.codec, self._app.workflows
         self._share_inline = share_inline_resources
         self._closed = False
         self._starting: asyncio.Task[None] | None = None
