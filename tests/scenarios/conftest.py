@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(params=["embedded", "grpc"])
 async def run(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Run]:
     if request.param == "embedded":
-        gateway = Gateway(data_dir=tmp_path / "data")
-        served.register(gateway)
-        async with gateway:
-            yield Embedded(gateway)
+        async with embedded(tmp_path / "data") as run:
+            yield run
     else:
-        address = request.getfixturevalue("server").address
-        async with torana.Client(address) as client:
-            yield OverGrpc(client)
+        async with over_grpc(request.getfixturevalue("server")) as run:
+            yield run
+
+
+@contextlib.asynccontextmanager
+async def embedded(folder: Path) -> AsyncIterator[Run]:
+    gateway = Gateway(data_dir=folder)
+    served.register(gateway)
+    async with gateway:
+        yield Embedded(gateway)
+
+
+@contextlib.asynccontextmanager
+async def over_grpc(server: ServerProcess) -> AsyncIterator[Run]:
+    async with torana.Client(server.address) as client:
+        yield OverGrpc(client)
 
 
 @pytest.fixture(scope="session")
