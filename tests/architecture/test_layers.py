@@ -1,4 +1,4 @@
-"""Imports go down only: cli, app > rpc > adapters > product packages > core. See the layers in CONTRIBUTING.md."""
+"""Imports go down only: testing, cli, app > rpc > adapters > product packages > core. See the layers in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PRODUCT = tuple(f"torana_server.{name}" for name in ("access", "execution", "res
 CORE = "torana_server.core"
 ADAPTERS = "torana_server.adapters"
 FACES = ("torana_server.rpc", "torana_server.web", "torana_server.cli")
+TESTING = ("torana_server.testing", "torana_pytest")
 ROOT_MODULES = ("torana_server.app", "torana_server.settings", "torana_server.telemetry")
 
 # Where each outside package may be imported. One that is not named here may be imported by any layer but core.
@@ -26,13 +27,15 @@ HOMES = {
     "grpc_reflection": ("torana_server.rpc", "torana_server.app"),
     "google.protobuf": ("torana_server.rpc", "torana_server.adapters.wire"),
     "torana.v1": ("torana_server.rpc", "torana_server.adapters.wire"),
-    "torana": ("torana_server.rpc", "torana_server.adapters.wire", "torana_server.cli"),
+    "torana": ("torana_server.rpc", "torana_server.adapters.wire", "torana_server.cli", "torana_server.testing"),
     "apsw": ("torana_server.adapters.sqlite",),
     "opentelemetry.sdk": ("torana_server.telemetry",),
     "opentelemetry.exporter": ("torana_server.telemetry",),
     "pydantic_settings": ("torana_server.settings",),
     "typer": ("torana_server.cli",),
     "rich": ("torana_server.cli",),
+    "fakeredis": ("torana_server.testing",),
+    "pytest": (),
     "uvloop": ("torana_server.app", "torana_server.gateway", "torana_server.cli"),
 }
 
@@ -108,7 +111,7 @@ def test_faces_reach_adapters_through_the_composition_root_alone() -> None:
 
 
 def test_only_the_command_line_and_the_embedding_face_import_the_composition_root() -> None:
-    allowed = ("torana_server.cli", "torana_server.app", "torana_server.gateway")
+    allowed = ("torana_server.cli", "torana_server.app", "torana_server.gateway", "torana_server.testing")
     broken = [
         one
         for one in server_imports()
@@ -117,6 +120,17 @@ def test_only_the_command_line_and_the_embedding_face_import_the_composition_roo
         and not is_in(one.importer, *allowed)
     ]
     assert not broken, listed(broken)
+
+
+def test_nothing_imports_the_testing_toolkit() -> None:
+    broken = [one for one in server_imports() if is_in(target(one), *TESTING) and not is_in(one.importer, *TESTING)]
+    assert not broken, listed(broken)
+
+
+def test_the_pytest_plugin_imports_nothing_of_torana_before_a_fixture_is_asked_for() -> None:
+    at_once = [one for one in imports(SERVER, "torana_pytest") if not one.in_function and not one.for_types]
+    assert at_once, "the plugin is looked at"
+    assert not (broken := [one for one in at_once if is_in(one.module, "torana_server", "torana")]), listed(broken)
 
 
 def test_product_packages_meet_through_public_names_only() -> None:
