@@ -11,6 +11,7 @@ from torana_server.cli import (
     completion,
     config,
     demo,
+    doctor,
     executions,
     health,
     resources,
@@ -28,9 +29,14 @@ RUNNING = "Run workflows"
 LOOKING = "Look and steer"
 SERVING = "Serve"
 
+
+class Root(Group):
+    order = ("run", "watch", "demo", "workflows", "executions", "resources", "secrets", "health", "info", "stats")
+
+
 app = typer.Typer(
     name=completion.PROGRAM,
-    cls=Group,
+    cls=Root,
     no_args_is_help=True,
     context_settings=NAMES,
     add_completion=True,
@@ -78,6 +84,9 @@ command(
     ),
 )(serve.serve)
 app.add_typer(config.commands, name="config", rich_help_panel=SERVING)
+command(app, "doctor", panel=SERVING, examples=("torana doctor", "torana doctor --config torana.toml -o json"))(
+    doctor.doctor
+)
 command(
     app,
     "completion",
@@ -108,7 +117,7 @@ def root(
 ) -> None:
     """`version` is dealt with by its callback."""
     this = context.command
-    assert isinstance(this, Group), "the application names its class"
+    assert isinstance(this, Root), "the application names its class"
     this.is_debug = debug
 
 

@@ -24,6 +24,7 @@ from torana_server.vault.ports import (
 )
 from torana_server.vault.redaction import Redactor
 from torana_server.vault.secret import REDACTED, Secret
+from torana_server.vault.tenant_keys import check_keyring
 from torana_server.vault.values import encode_value
 from torana_server.vault.vault import SecretManager
 
@@ -50,6 +51,7 @@ __all__ = [
     "TenantKey",
     "TenantKeyRow",
     "VersionInfo",
+    "check_keyring",
     "encode_value",
     "generated_key_file",
     "harden_process",

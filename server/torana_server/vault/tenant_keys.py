@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from torana_server.access import Principal
 from torana_server.core.clock import Clock
@@ -28,11 +29,10 @@ class TenantKeys:
 
     async def verify(self) -> None:
         """Raises VaultError (VAULT_SEALED) unless the keyring is the one this vault was written with."""
-        missing = sorted(set(await self._store.tenant_keys_by_key()) - set(self._keyring.ids))
-        if missing:
-            raise missing_keys(missing, self._keyring.ids)
+        _require_ids(self._keyring, await self._store.tenant_keys_by_key())
         for key_id in self._keyring.ids:
-            await self._verify_canary(self._keyring.key(key_id))
+            key = self._keyring.key(key_id)
+            await _check_canary(key, await self._canary(key))
 
     async def current(self, tenant: str) -> TenantKey:
         """The tenant's latest key, made now if it has none."""
@@ -89,19 +89,39 @@ class TenantKeys:
                 self._unwrapped.popitem(last=False)
         return self._unwrapped[place]
 
-    async def _verify_canary(self, key: KeyWrapper) -> None:
+    async def _canary(self, key: KeyWrapper) -> bytes:
+        """What the key wrapped when the vault first met it, which may be now."""
         wrapped = await self._store.canary(key.key_id)
-        if wrapped is None:
-            wrapped = await self._store.add_canary(key.key_id, await key.wrap(_CANARY, canary_context()))
-        try:
-            canary = await key.unwrap(wrapped, canary_context())
-        except VaultError as error:
-            if error.reason is not Reason.SECRET_CORRUPT:
-                raise
-            canary = b""
-        if canary != _CANARY:
-            raise VaultError(
-                f"vault key {key.key_id!r} is not the key that this vault was written with under that id; "
-                "put the right key back, or give the new key an id of its own",
-                metadata={"keyId": key.key_id},
-            )
+        return wrapped or await self._store.add_canary(key.key_id, await key.wrap(_CANARY, canary_context()))
+
+
+async def check_keyring(keyring: Keyring, tenant_keys: Iterable[str], canaries: Mapping[str, bytes]) -> None:
+    """Whether a keyring fits a vault whose tenant keys are wrapped by the keys of these ids. Writes nothing.
+
+    Raises VaultError (VAULT_SEALED).
+    """
+    _require_ids(keyring, tenant_keys)
+    for key_id in keyring.ids:
+        if key_id in canaries:
+            await _check_canary(keyring.key(key_id), canaries[key_id])
+
+
+def _require_ids(keyring: Keyring, needed: Iterable[str]) -> None:
+    missing = sorted(set(needed) - set(keyring.ids))
+    if missing:
+        raise missing_keys(missing, keyring.ids)
+
+
+async def _check_canary(key: KeyWrapper, wrapped: bytes) -> None:
+    try:
+        canary = await key.unwrap(wrapped, canary_context())
+    except VaultError as error:
+        if error.reason is not Reason.SECRET_CORRUPT:
+            raise
+        canary = b""
+    if canary != _CANARY:
+        raise VaultError(
+            f"vault key {key.key_id!r} is not the key that this vault was written with under that id; "
+            "put the right key back, or give the new key an id of its own",
+            metadata={"keyId": key.key_id},
+        )
