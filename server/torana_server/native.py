@@ -147,7 +147,7 @@ def _request(request: ExecutionRequest) -> dict[str, Any]:
         "labels": dict(request.labels),
         "session_id": request.session_id,
         "cancel_on_disconnect": request.cancel_on_disconnect,
-        "disconnect_grace": timedelta(seconds=request.disconnect_grace_s),
+        "disconnect_grace": timedelta(seconds=request.disconnect_grace_s) if request.cancel_on_disconnect else None,
     }
 
 
