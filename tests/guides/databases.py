@@ -17,6 +17,8 @@ PASSWORD = "secure_password"
 """The one that the guides store for their database users."""
 LOGINS = ("dbuser", "app_user")
 """May do everything in every database of a test."""
+HARDCODED = ("user", "pass")
+"""The login that a step of the guides has in its text."""
 READER = "app_reader"
 """May do what a script grants it."""
 SERVERS_OWN = getpass.getuser()
@@ -45,6 +47,7 @@ class Databases:
             for login in (*LOGINS, READER):
                 await connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}'")
             await connection.execute(f'CREATE ROLE "{SERVERS_OWN}" LOGIN')
+            await connection.execute("CREATE ROLE \"{}\" LOGIN PASSWORD '{}'".format(*HARDCODED))
 
     async def make(self, name: str, script: str = "SELECT 1") -> None:
         """A new database, empty but for what `script` makes."""

@@ -73,7 +73,7 @@ class Reader:
         """The workflow that a block's steps make with a builder before them and `build()` after. What the block has
         before its steps runs first."""
         before, chain = _parts(self.text(block, instead))
-        builder = f"{in_torana('AsyncWorkflowBuilder')}({block.replace(' ', '_')!r})"
+        builder = f"WorkflowBuilder({block.replace(' ', '_')!r})"
         await self._execute(block, f"{before}\nframed = (\n{builder}\n{chain}\n.build())")
         return self["framed"]
 

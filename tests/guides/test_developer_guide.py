@@ -140,12 +140,12 @@ async def test_a_resource_is_as_well_as_its_own_check_says(
     assert printed.startswith("Gateway status: healthy\nResources: {")
     workflow = one_step(reader, "ask", WHO_IS_CONNECTED, required_resources=["main_db"])
     output(await run(gateway, workflow, {"name": "main_db"}), "step")
-    assert (await gateway.health_check())["resources"]["main_db"]["state"] == "healthy"
+    assert (await gateway.health_check())["resources"]["main_db"]["status"] == "healthy"
     async with databases.open("postgres") as connection:
         await connection.execute("DROP DATABASE main WITH (FORCE)")
     health = await gateway.health_check()
-    assert health["resources"]["main_db"]["state"] == "unhealthy"
-    assert health["status"] != "healthy"
+    assert health["resources"]["main_db"]["status"] == "unhealthy"
+    assert health["status"] == "degraded"
 
 
 QUEUE = """

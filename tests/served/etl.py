@@ -1,4 +1,4 @@
-"""Workflows as platform teams write them: the guide's pipeline, routes, many steps at once, values of every type."""
+"""Workflows as platform teams write them: a pipeline into a cache, routes, many steps at once, values of all types."""
 
 from __future__ import annotations
 
@@ -10,49 +10,39 @@ from torana_server import Gateway, StepContext, Workflow, WorkflowBuilder
 BRANCHES = 40
 
 EXTRACT = """
-db = await get_resource("source_db")
-async with db.acquire() as conn:
-    users = await conn.fetch('''
-        SELECT id, name, email, balance, created_at FROM users WHERE created_at > CURRENT_DATE - $1::int ORDER BY id
-    ''', days)
-    result = {"users": [dict(u) for u in users], "count": len(users)}
+people = await get_resource("source_db")
+rows = await people.fetch(
+    "SELECT id, name, email, balance, created_at FROM users WHERE created_at > CURRENT_DATE - $1::int ORDER BY id", days
+)
+return {"users": rows, "count": len(rows)}
 """
 TRANSFORM = """
-import json
-from datetime import datetime
+def profile(row):
+    return {
+        "id": row["id"],
+        "display_name": row["name"].title(),
+        "email_domain": row["email"].rpartition("@")[2],
+        "balance": row["balance"],
+        "days_active": (today - row["created_at"]).days,
+    }
 
-transformed = []
-for user in users:
-    progress_of = len(transformed) / len(users)
-    await progress(progress_of, user["name"])
-    transformed.append({
-        "id": user["id"],
-        "display_name": user["name"].title(),
-        "email_domain": user["email"].split("@")[1],
-        "balance": user["balance"],
-        "days_active": (datetime.now(timezone.utc) - user["created_at"]).days,
-    })
-
-result = {"transformed_users": transformed}
+today = datetime.now(timezone.utc)
+profiles = []
+for done, row in enumerate(users):
+    await progress(done / len(users), row["name"])
+    profiles.append(profile(row))
+return {"transformed_users": profiles}
 """
 LOAD = """
 cache = await get_resource("cache")
-import json
+for person in transformed_users:
+    text = json.dumps({**person, "balance": str(person["balance"])})
+    await cache.set(f"user:{person['id']}:profile", text, ex=3600)
 
-loaded = 0
-for user in transformed_users:
-    key = f"user:{user['id']}:profile"
-    await cache.setex(key, 3600, json.dumps(user | {"balance": str(user["balance"])}))
-    loaded += 1
-
-summary = {
-    "total_users": len(transformed_users),
-    "domains": sorted(set(u["email_domain"] for u in transformed_users)),
-    "updated_at": time.time()
-}
-await cache.setex("users:summary", 3600, json.dumps(summary))
-
-result = {"loaded": loaded, "cache_keys": loaded + 1}
+domains = sorted({person["email_domain"] for person in transformed_users})
+summary = {"total_users": len(transformed_users), "domains": domains, "updated_at": time.time()}
+await cache.set("users:summary", json.dumps(summary), ex=3600)
+return {"loaded": len(transformed_users), "cache_keys": len(transformed_users) + 1}
 """
 
 

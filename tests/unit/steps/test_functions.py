@@ -98,7 +98,7 @@ async def test_a_plain_def_has_a_context_that_blocks() -> None:
         return [ctx.step_name, ctx.cancelled, ctx.wait(db.fetchval("SELECT n"))]
 
     world = World()
-    world.leases.objects["db"] = Database({"SELECT n": [{"n": 7}]})
+    world.leases.objects["db"] = Database(7)
     assert await run(load, world) == ["load", False, 7]
     assert world.events.progressed == [(0.5, "half", {"rows": 1})]
     assert world.events.emitted == [("row", [1])]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import sys
-from pathlib import Path
 
 import pytest
 
-from torana_server.steps.source import compile_source, parse_source
+from torana_server.steps.source import parse_source
 from torana_server.steps.source_names import find_names
+from unit.steps.compiled import compilers_local_names
 
 BINDING = [
     "a = b = c",
@@ -37,23 +36,12 @@ BINDING = [
     "while (a := b()): c = a",
     "def f():\n  global g\n  g = 1\n  def h():\n    return i",
 ]
-GUIDES = [path.read_text("utf-8") for path in sorted((Path(__file__).parent / "guide_sources").glob("*"))]
 
 
-@pytest.mark.parametrize("source", BINDING + GUIDES)
+@pytest.mark.parametrize("source", BINDING)
 def test_bound_names_are_the_compilers_local_names(source: str) -> None:
     parsed = parse_source(source, name="step", filename="<source>")
-    code = compile_source(parsed)
-    local = {name for name in (*code.co_varnames, *code.co_cellvars) if not name.startswith(".")}
-    if sys.version_info >= (3, 12):  # comprehensions are part of the function there, and so are their names
-        local -= {
-            n.id
-            for node in ast.walk(ast.Module(parsed.body, []))
-            if isinstance(node, ast.comprehension)
-            for n in ast.walk(node.target)
-            if isinstance(n, ast.Name) and n.id not in parsed.names.bound
-        }
-    assert parsed.names.bound == local
+    assert parsed.names.bound == compilers_local_names(parsed)
 
 
 @pytest.mark.parametrize(
