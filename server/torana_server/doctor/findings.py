@@ -34,3 +34,8 @@ def warning(check: str, found: str, advice: str) -> Finding:
 
 def problem(check: str, found: str, advice: str) -> Finding:
     return Finding(check, Grade.PROBLEM, found, advice)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 secret`, `2,000 secrets`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

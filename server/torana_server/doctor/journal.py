@@ -11,7 +11,7 @@ from torana_server.adapters.sqlite.inspection import JournalReport, inspect_jour
 from torana_server.adapters.wire import WireCodec
 from torana_server.core.clock import to_datetime
 from torana_server.core.errors import ToranaError
-from torana_server.doctor.findings import Finding, ok, problem, warning
+from torana_server.doctor.findings import Finding, counted, ok, problem, warning
 
 AHEAD_MAX = timedelta(seconds=2)
 
@@ -41,13 +41,15 @@ def integrity(report: JournalReport) -> Finding:
         return problem("journal", found, "stop the server, keep a copy of the folder, and restore it from a backup")
     older = "" if report.version == report.known_version else "; the next start brings its tables up to date"
     checked = "whole" if report.is_checked_whole else "whole as far as it was checked in the time for it"
-    return ok("journal", f"{report.executions:,} executions, {checked}, tables of version {report.version}{older}")
+    return ok(
+        "journal", f"{counted(report.executions, 'execution')}, {checked}, tables of version {report.version}{older}"
+    )
 
 
 def unfinished(report: JournalReport, in_use: bool) -> Finding:
     if not report.unfinished or in_use:
-        return ok("unfinished", f"{report.unfinished:,} executions run or wait")
-    return ok("unfinished", f"{report.unfinished:,} executions go on when a server starts")
+        return ok("unfinished", f"{counted(report.unfinished, 'execution')} running or waiting")
+    return ok("unfinished", f"{counted(report.unfinished, 'execution')} would go on when a server starts")
 
 
 def newest(at: datetime, now: datetime) -> Finding:

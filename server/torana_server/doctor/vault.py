@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torana_server.adapters.sqlite.inspection import VaultReport, inspect_vault
 from torana_server.core.errors import ToranaError, VaultError
-from torana_server.doctor.findings import Finding, ok, problem
+from torana_server.doctor.findings import Finding, counted, ok, problem
 from torana_server.settings import Settings
 from torana_server.vault import Keyring, check_keyring, keyring_from_file, keyring_from_text, require_operator_key
 
@@ -67,4 +67,4 @@ def fits(keyring: Keyring, report: VaultReport) -> Finding:
         asyncio.run(check_keyring(keyring, report.tenant_keys, report.canaries))
     except VaultError as error:
         return problem("vault", error.message, "start with the keyring that the vault was written with")
-    return ok("vault", f"the key fits; {report.secrets:,} secrets")
+    return ok("vault", f"the key fits; {counted(report.secrets, 'secret')}")
