@@ -8,8 +8,9 @@ import contextlib
 import gc
 import inspect
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from weakref import WeakSet
 
 from guides.blocks import blocks, in_torana, left_out_imports
 from torana_server import Gateway
@@ -38,6 +39,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {"__name__": "guide"}
+        self._others = WeakSet(_gateways(gc.get_objects()))
         for line in (*_imports(), *left_out_imports()):
             exec(line, self.names)
 
@@ -47,9 +49,9 @@ class Reader:
     def __setitem__(self, name: str, value: object) -> None:
         self.names[name] = value
 
-    async def run(self, *blocks: str, instead: Mapping[str, object] | None = None) -> str:
+    async def run(self, *ids: str, instead: Mapping[str, object] | None = None) -> str:
         """What they print. Raises what a block raises."""
-        return "".join([await self.run_text(block, self.text(block, instead)) for block in blocks])
+        return "".join([await self.run_text(block, self.text(block, instead)) for block in ids])
 
     async def run_text(self, label: str, text: str) -> str:
         with contextlib.redirect_stdout(Printed()) as printed:
@@ -95,7 +97,7 @@ class Reader:
 
     async def leave(self) -> None:
         """Closes every gateway that a block has left open, also one that only a function of it knew."""
-        for gateway in [thing for thing in gc.get_objects() if isinstance(thing, Gateway)]:
+        for gateway in {*_gateways(self.names.values()), *_gateways(gc.get_objects())} - set(self._others):
             await gateway.close()
 
     async def _execute(self, label: str, text: str) -> None:
@@ -103,6 +105,10 @@ class Reader:
         result = eval(compiled, self.names)
         if inspect.iscoroutine(result):
             await result
+
+
+def _gateways(things: Iterable[object]) -> list[Gateway]:
+    return [thing for thing in things if isinstance(thing, Gateway)]
 
 
 def _imports() -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import logging
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
