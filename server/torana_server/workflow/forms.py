@@ -234,7 +234,11 @@ def _message(details: ErrorDetails, location: tuple[int | str, ...]) -> str:
     message = _MESSAGES.get(kind)
     if message is None:
         return details["msg"][:1].lower() + details["msg"][1:]
-    return message if kind == "missing" else f"{message}, not {_kind_of(details['input'])}"
+    if kind == "missing":
+        return message
+    expected = _FORMS.get(str(location[-1])) if kind == "model_type" and location else None
+    keys = f"; its keys are {', '.join(expected.model_fields)}" if expected else ""
+    return f"{message}, not {_kind_of(details['input'])}{keys}"
 
 
 def _kind_of(value: object) -> str:

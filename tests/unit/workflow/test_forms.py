@@ -155,6 +155,10 @@ STEP = {"name": "a", "type": "code"}
             ],
         ),
         (
+            {"name": "w", "steps": [{**STEP, "timeout": "5s"}]},
+            ["steps[0].timeout: must be an object, not text; its keys are attempt, total"],
+        ),
+        (
             {"name": "w", "steps": [STEP], "labels": {"version": 2}, "durability": "never"},
             [
                 "labels.version: must be text, not a number",
