@@ -237,3 +237,29 @@ async def test_a_provider_the_secret_does_not_know_is_an_error_that_lists_names_
     assert "sendgrid" in message
     assert PASSWORD not in message
     assert site.received == []
+
+
+TWO_HOSTS = """
+http = await get_resource("http")
+for host in ("api.example.com", "api.stripe.com"):
+    await http.get(f"https://{host}/")
+"""
+
+
+async def test_an_api_key_goes_to_the_hosts_its_secret_allows_and_to_no_other(gateway: Gateway, site: Site) -> None:
+    await store(gateway, "api_key")
+    reference = ResourceReference("http_client", {"timeout": 10}, "api_key")
+    await step(gateway, TWO_HOSTS, resources={"http": reference})
+    sent = {received.host: received.headers.get("Authorization") for received in site.received}
+    assert sent == {"api.example.com": "Bearer key-of-the-api", "api.stripe.com": None}
+
+
+async def test_an_api_key_without_any_host_goes_nowhere_and_the_error_says_what_to_do(
+    gateway: Gateway, site: Site
+) -> None:
+    await gateway.secret_manager.store_secret("api_key", {"api_key": PASSWORD})
+    reference = ResourceReference("http_client", {"timeout": 10}, "api_key")
+    kind, message = await failure(gateway, one(TWO_HOSTS), resources={"http": reference})
+    assert kind == "CREDENTIALS_NOT_FOUND"
+    assert "allowed_hosts" in message
+    assert site.received == []
