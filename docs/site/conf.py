@@ -91,6 +91,7 @@ class CommandsAndOutput(RegexLexer):  # type: ignore[misc] # as above
 
 def setup(app: Sphinx) -> None:
     app.add_lexer("console", CommandsAndOutput)
+    app.add_lexer("screen", CommandsAndOutput)
     app.add_lexer("output", TextLexer)
     app.connect("source-read", name_pages_by_title)
     app.connect("source-read", add_navigation)

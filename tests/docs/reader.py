@@ -4,6 +4,7 @@ What a block's language says is done with it:
 
 - `console`: each line after `$ ` is a command; what follows is its output. A command that ends in ` &` goes on beside
   the others until the page ends, and its output is what it says first. What is exported is there for the later ones.
+- `screen`: the same for one command on a terminal of 80 columns, where every line must be shown at some time.
 - `python`: run in one session a page, where `await` works anywhere. A block that begins with the name of a file in a
   comment is written to that file instead.
 - `output`: what the Python block before it prints.
@@ -23,6 +24,7 @@ import inspect
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -50,7 +52,11 @@ SAME = (
     (re.compile(r"\b\d+\.\d+s\b"), "SECONDS"),
     (re.compile(r"[ \t]+"), " "),
 )
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LOG_LINE = re.compile(r'^\{"time": .*"logger": .*\}\n', re.MULTILINE)
+
+VAULT_KEY_LINE = re.compile(r"^made a vault key in .*\n", re.MULTILINE)
+"""A log line as well, of a program that has not set up its logs."""
 
 
 class PageError(AssertionError):
@@ -92,7 +98,12 @@ class Reader:
     def _doing(self, block: Block) -> Callable[[Block], Any] | None:
         if block.file_name and block.language in ("python", "yaml", "toml"):
             return self._write
-        known = {"console": self._console, "python": self._python, "output": self._compare_printed}
+        known = {
+            "console": self._console,
+            "screen": self._screen,
+            "python": self._python,
+            "output": self._compare_printed,
+        }
         known |= {"yaml": self._yaml, "json": self._json, "toml": self._toml, "text": self._nothing}
         return known.get(block.language)
 
@@ -146,6 +157,15 @@ class Reader:
                 if command.startswith("kill "):
                     await asyncio.to_thread(self.running[-1].wait, STOP_TIMEOUT_S)
             require_same(block, command, expected, self._there(said))
+
+    async def _screen(self, block: Block) -> None:
+        command, expected = commands(block)[0]
+        env = {**self.env, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+        shown = await asyncio.to_thread(on_a_terminal, ["bash", "-c", self._here(command)], self.folder, env)
+        seen = {_drawn(line) for line in re.split(r"[\r\n]+", self._there(shown))}
+        missing = [line for line in expected.splitlines() if _drawn(line) not in seen]
+        if missing:
+            raise PageError(f"{block}: {command}\n--- never shows\n" + "\n".join(missing))
 
     def _run(self, block: Block, command: str) -> str:
         ran = subprocess.run(
@@ -224,6 +244,25 @@ def commands(block: Block) -> list[tuple[str, str]]:
     return found
 
 
+def on_a_terminal(command: list[str], folder: Path, env: dict[str, str]) -> str:
+    """All that the command writes to its terminal, without what moves the cursor or sets colours."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(command, cwd=folder, env=env, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    written = bytearray()
+    with contextlib.suppress(OSError):  # how the system says that the other end is closed
+        while chunk := os.read(terminal, 4_096):
+            written += chunk
+    os.close(terminal)
+    process.wait(COMMAND_TIMEOUT_S)
+    return CONTROL.sub("", written.decode())
+
+
+def _drawn(line: str) -> str:
+    """A line as it can be compared: bars and spinners move between two looks at them."""
+    return re.sub(r"[━╸╺]+", "BAR", re.sub(r"^[⠀-⣿]", "SPINNER", _comparable(line))).replace(" BAR BAR", " BAR")
+
+
 def require_same(block: Block, what: str, expected: str, said: str) -> None:
     wanted, got = _comparable(expected), _comparable(said)
     pattern = re.escape(wanted).replace("…", ".*?")
@@ -232,7 +271,7 @@ def require_same(block: Block, what: str, expected: str, said: str) -> None:
 
 
 def _comparable(text: str) -> str:
-    text = LOG_LINE.sub("", text)
+    text = VAULT_KEY_LINE.sub("", LOG_LINE.sub("", text))
     for pattern, name in SAME:
         text = pattern.sub(name, text)
     return "\n".join(line.strip() for line in text.strip().splitlines())

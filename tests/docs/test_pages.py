@@ -74,6 +74,7 @@ async def test_every_block_of_a_page_does_what_the_page_says(page: Path, reader:
         ("console", "$ echo one\ntwo\n", "--- but it is\none"),
         ("console", "$ exit 3\n", "exited with 3"),
         ("console", "no command\n", "begins with a command"),
+        ("screen", "$ echo one\ntwo\n", "never shows\ntwo"),
         ("python", "raise KeyError('x')\n", "KeyError"),
         ("output", "what nothing printed\n", "the block above"),
         ("yaml", "name: no steps\n", "steps"),

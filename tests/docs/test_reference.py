@@ -12,6 +12,7 @@ from torana_server import Settings
 from torana_server.core.errors import Reason
 from torana_server.execution import EventKind
 from torana_server.resources import ResourceTypes
+from torana_server.settings import load_settings
 
 
 def page(name: str) -> str:
@@ -51,3 +52,15 @@ def test_every_setting_of_a_resource_type_is_documented(name: str) -> None:
     section = page("resources.md").split(f"\n## {name}\n")[1].split("\n## ")[0]
     for setting in ResourceTypes.standard().get(name).config_model.model_fields:
         assert f"| `{setting}` |" in section
+
+
+def test_a_file_with_every_setting_is_documented_and_loads_as_the_defaults(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = page("configuration.md").split("<!-- reference: settings_file -->")[1].split("<!-- end of")[0]
+    text = section.split("```toml\n")[1].split("```")[0]
+    for name in Settings.model_fields:
+        assert f"\n{name} = " in f"\n{text}" or f"\n# {name} = " in text
+    (tmp_path / "torana.toml").write_text(text, "utf-8")
+    loaded = load_settings()
+    assert loaded.settings == Settings()
+    assert set(loaded.origins) == {name for name, value in Settings() if value is not None}

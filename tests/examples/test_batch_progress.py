@@ -1,44 +1,21 @@
 from __future__ import annotations
 
-import os
-import pty
-import re
-import subprocess
 from pathlib import Path
 
 import torana
+from docs.reader import on_a_terminal
 from examples.running import EXAMPLES
 from integration.cli.servers import TIMEOUT_S, TORANA, environment, serving
 
 EXAMPLE = str(EXAMPLES / "batch_progress/import.yaml")
 
 
-def test_on_a_terminal_the_rows_done_are_shown_beside_a_bar() -> None:
-    """A terminal of 80 columns, read to its end."""
-    terminal, end = pty.openpty()
+def test_on_a_terminal_the_rows_done_are_shown_beside_a_bar(tmp_path: Path) -> None:
     parameters = ["-p", "rows=1000", "-p", "batch_size=250", "-p", "pause=0.15"]
-    command = [*TORANA, "run", EXAMPLE, *parameters]
-    process = subprocess.Popen(
-        command, stdin=end, stdout=end, stderr=end, env=environment(TERM="xterm", COLUMNS="80", LINES="24")
-    )
-    os.close(end)
-    shown = bytearray()
-    while chunk := _read(terminal):
-        shown += chunk
-    assert process.wait(TIMEOUT_S) == 0
-    os.close(terminal)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    shown = on_a_terminal([*TORANA, "run", EXAMPLE, *parameters], tmp_path, environment(TERM="xterm", COLUMNS="80"))
     for done in ("250 of 1,000 rows, 2", "750 of 1,000 rows, 7", "990 rows imported, 10 rejected"):
-        assert done in text
-    assert max(map(len, text.splitlines())) <= 80
-
-
-def _read(terminal: int) -> bytes:
-    """Nothing once the other end is closed, which the system tells by an error."""
-    try:
-        return os.read(terminal, 4_096)
-    except OSError:
-        return b""
+        assert done in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_job_that_was_killed_goes_on_with_the_batch_it_was_at(tmp_path: Path) -> None:
