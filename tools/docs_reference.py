@@ -27,7 +27,7 @@ from torana_server.cli.root import app
 from torana_server.resources.types.cache import CacheConfig
 from torana_server.resources.types.database import DatabaseConfig
 from torana_server.resources.types.http_client import HttpClientConfig
-from torana_server.settings import Settings
+from torana_server.settings import Settings, variable
 from torana_server.steps import FunctionRegistry, StepThreads, built_in_types
 from torana_server.workflow import StepSchema, definition_schema, json_schema
 
@@ -77,9 +77,41 @@ def _cell(text: str) -> str:
 
 def settings_table() -> str:
     rows = (
-        (f"`TORANA_{name.upper()}`", default, bounds, text) for name, _, default, bounds, text in model_rows(Settings)
+        (f"`{variable(name)}`", default, f"{bounds}{unit(name)}", text)
+        for name, _, default, bounds, text in model_rows(Settings)
     )
     return table(["variable", "default", "values", "meaning"], rows)
+
+
+def unit(name: str) -> str:
+    """What a number is in, as its setting's name says."""
+    for part, written in (("_bytes", " bytes"), ("_ms", " ms"), ("_s", " s")):
+        if name.removesuffix("_max").endswith(part):
+            return written
+    return ""
+
+
+def settings_file() -> str:
+    """A file with every setting at its default; what has none is commented out."""
+    lines = []
+    for name, schema, _, bounds, text in model_rows(Settings):
+        default = Settings.model_fields[name].get_default(call_default_factory=True, validated_data={})
+        given = _toml(default if default is not None else _of_kind(schema))
+        mark = "# " if default is None else ""
+        allowed = f"{bounds}{unit(name)}".replace("`", "")
+        lines += [f"# {text} ({allowed})", f"{mark}{name} = {given}", ""]
+    return "```toml\n" + "\n".join(lines).rstrip("\n") + "\n```\n"
+
+
+def _toml(value: object) -> str:
+    plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def _of_kind(schema: Mapping[str, Any]) -> object:
+    """Something to write where there is no default."""
+    kinds = {one.get("type") for one in schema.get("anyOf", [schema])}
+    return 60 if kinds & {"number", "integer"} else "…"
 
 
 def config_table(model: type[BaseModel]) -> Callable[[], str]:
@@ -293,6 +325,7 @@ def _meaning(parameter: Any) -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
+    "settings_file": settings_file,
     "limits": limits_table,
     "database": config_table(DatabaseConfig),
     "http_client": config_table(HttpClientConfig),
