@@ -18,7 +18,7 @@ from torana_server.adapters.sqlite.secrets import SqliteSecretStore
 from torana_server.adapters.wire import WireCodec
 from torana_server.core import logs
 from torana_server.core.clock import Clock, SystemClock
-from torana_server.core.errors import UnavailableError
+from torana_server.core.errors import InvalidRequestError, UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.execution import AdmissionLimits, Engine, Journal, Services
 from torana_server.resources import (
@@ -246,7 +246,12 @@ def _settle_garbage_collection() -> None:
 
 def _resolver(parts: Parts, secrets: SecretManager) -> ResourceResolver:
     chosen = parts.resource_resolver or ResourceResolver
-    resolver = chosen if isinstance(chosen, ResourceResolver) else chosen(parts.resource_registry, secrets)
+    resolver = chosen(parts.resource_registry, secrets) if callable(chosen) else chosen
+    if not isinstance(resolver, ResourceResolver):
+        kind = type(resolver).__name__
+        raise InvalidRequestError(
+            f"resource_resolver is a subclass of ResourceResolver or an instance of one, not {kind}"
+        )
     resolver.resource_registry = parts.resource_registry
     resolver.secret_manager = secrets
     return resolver

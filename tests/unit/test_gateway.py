@@ -267,6 +267,12 @@ async def test_a_resolver_is_given_as_a_class_or_an_instance(given: str) -> None
     assert response.result == {"ask": ["one"]}
 
 
+def test_what_is_no_resolver_is_refused() -> None:
+    for wrong in (object(), lambda registry, secrets: {}):
+        with pytest.raises(InvalidRequestError, match="a subclass of ResourceResolver or an instance of one"):
+            Gateway(enable_durability=False, resource_resolver=wrong)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 async def labels() -> AsyncIterator[Gateway]:
     async with Gateway(resource_resolver=Labels, enable_durability=False) as gateway:

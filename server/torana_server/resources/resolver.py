@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 from pydantic import ConfigDict, JsonValue, RootModel
@@ -43,8 +44,9 @@ class ResourceResolver:
         """The object that a step gets for `reference`. `lease` leases it from the pools, where it is opened if need be;
         the attempt gives the lease back when it ends.
 
-        A subclass, or a test, may return anything instead, and nothing is then opened. It answers for references of
-        every type: only their form is checked before an execution starts.
+        A subclass may wrap that, or return something else. A test that puts another function in its place, with
+        `patch.object(resolver, "resolve", …)`, answers for references of every type: only their form is then checked
+        before an execution starts.
         """
         return await lease()
 
@@ -54,8 +56,8 @@ class ResourceResolver:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether `resolve` is another than that of this class."""
-        return getattr(self.resolve, "__func__", None) is not ResourceResolver.resolve
+        """Whether `resolve` is not what its class defines, but was put in its place, on the object or the class."""
+        return "resolve" in vars(self) or not isinstance(type(self).resolve, FunctionType)
 
 
 class AnyConfig(RootModel[dict[str, JsonValue]]):

@@ -87,7 +87,7 @@ class Resources:
     def problems(self, reference: ResourceReference) -> list[Violation]:
         """Everything wrong with the reference, without IO. Paths are relative to it: `type`, `config.port`.
 
-        A resolver of the operator's answers for all types: then only the form is looked at.
+        A resolver whose `resolve` was replaced answers for all types: then only the form is looked at.
         """
         if self._resolver.is_replaced:
             return form_problems(reference)

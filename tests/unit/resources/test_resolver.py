@@ -214,11 +214,12 @@ async def test_an_own_type_stands_above_a_built_in_one(resources: Resources, res
         ResourceReference("nothing of the kind", {}),
     ],
 )
+@pytest.mark.parametrize("on", ["object", "class"])
 async def test_a_patched_resolve_gives_its_object_for_every_reference_and_opens_nothing(
-    resources: Resources, resolver: QueueResolver, reference: ResourceReference
+    resources: Resources, resolver: QueueResolver, reference: ResourceReference, on: str
 ) -> None:
     fake = object()
-    with patch.object(resolver, "resolve", return_value=fake):
+    with patch.object(resolver if on == "object" else QueueResolver, "resolve", return_value=fake):
         bound = resources.bind(ALICE, {"db": reference}, ["db"], share_inline=True)
         leases = attempt(resources, bound)
         assert await leases.get("db") is await leases.get("db") is fake
@@ -253,5 +254,7 @@ async def test_a_resolver_may_wrap_what_it_leases(registry: ResourceRegistry) ->
     assert (await resources.list(ALICE))[0].leases == 1
     await leases.release()
     assert (await resources.list(ALICE))[0].leases == 0
+    with pytest.raises(InvalidRequestError, match="unknown resource type"):
+        resources.bind(ALICE, {"x": ResourceReference("nothing of the kind")}, [])
     await resources.close()
     assert resolver.opened[0].closed.is_set()
