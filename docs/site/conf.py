@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pygments.lexer import RegexLexer, bygroups  # type: ignore[import-untyped] # pygments ships no types
+from docutils import nodes  # type: ignore[import-untyped] # ships no types
+from pygments.lexer import RegexLexer, bygroups  # type: ignore[import-untyped] # as above
 from pygments.lexers.special import TextLexer  # type: ignore[import-untyped]
 from pygments.token import Generic, Text  # type: ignore[import-untyped]
 from sphinx.application import Sphinx
@@ -60,6 +61,7 @@ include_patterns = ["*.md", "docs/**.md", "clients/python/README.md", "examples/
 exclude_patterns = [".*", "build", "dist", "benchmarks", "proto", "requirements", "server", "tests", "tools"]
 nitpicky = True
 myst_heading_anchors = 4
+smartquotes = False  # two hyphens begin an option, not a dash
 
 html_theme = "furo"
 html_title = f"Torana {version}"
@@ -94,6 +96,7 @@ def setup(app: Sphinx) -> None:
     app.add_lexer("screen", CommandsAndOutput)
     app.add_lexer("output", TextLexer)
     app.connect("source-read", name_pages_by_title)
+    app.connect("doctree-read", repeat_heads_in_cells)
     app.connect("source-read", add_navigation)
 
 
@@ -108,6 +111,16 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "".join(toctree(pages, f":caption: {caption}") for caption, pages in NAVIGATION.items())
     elif page == "docs/adr/index":
         source[0] += toctree(DECISIONS)
+
+
+def repeat_heads_in_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """A phone shows each row of a table as a block, where the heads of three or more columns would be missed."""
+    for table in doctree.findall(nodes.tgroup):
+        heads = [entry.astext() for head in table.findall(nodes.thead) for entry in head.findall(nodes.entry)]
+        for row in [row for body in table.findall(nodes.tbody) for row in body.findall(nodes.row)]:
+            for head, entry in list(zip(heads, row.findall(nodes.entry), strict=True))[1:] if len(heads) > 2 else ():
+                if entry.children:
+                    entry.children[0].insert(0, nodes.inline("", f"{head}: ", classes=["cell-head"]))
 
 
 def toctree(entries: Iterable[str], option: str = "") -> str:
