@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,31 +97,23 @@ def test_every_field_that_the_code_can_write_is_documented_and_the_other_way_rou
 
 
 def _fields_in(node: ast.AST) -> set[str]:
-    """The keys of dicts given as `extra=`, put together as `fields` for one, or returned by `log_fields`."""
-    dicts: list[ast.AST] = []
+    """The keys of dicts given as `extra=`, and all keys of functions that put the fields of a line together."""
     if isinstance(node, ast.keyword) and node.arg == "extra":
-        dicts = [node.value]
-    elif isinstance(node, ast.FunctionDef) and (node.name == "log_fields" or _logs_fields(node)):
-        dicts = list(ast.walk(node))
-        named = {
-            target.slice.value
-            for target in dicts
-            if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant)
-            if isinstance(target.ctx, ast.Store) and isinstance(target.slice.value, str)
-        }
-        return named | _keys(dicts)
-    return _keys(dicts)
+        return _keys([node.value])
+    if isinstance(node, ast.FunctionDef) and (node.name == "log_fields" or _puts_fields_together(node)):
+        return _keys(list(ast.walk(node)))
+    return set()
 
 
-def _keys(dicts: list[ast.AST]) -> set[str]:
-    found = [one for one in dicts if isinstance(one, ast.Dict)]
-    return {key.value for one in found for key in one.keys if isinstance(key, ast.Constant) and key.value}
+def _keys(nodes: Sequence[ast.AST]) -> set[str]:
+    keys = [key for node in nodes if isinstance(node, ast.Dict) for key in node.keys]
+    keys += [node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)]
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
-def _logs_fields(function: ast.FunctionDef) -> bool:
-    """Whether it hands a dict that it put together before to a logger."""
-    extras = [node for node in ast.walk(function) if isinstance(node, ast.keyword) and node.arg == "extra"]
-    return any(isinstance(node.value, ast.Name) and node.value.id in ("fields", "place", "extra") for node in extras)
+def _puts_fields_together(function: ast.FunctionDef) -> bool:
+    extras = [node.value for node in ast.walk(function) if isinstance(node, ast.keyword) and node.arg == "extra"]
+    return any(isinstance(extra, ast.Name) for extra in extras)
 
 
 async def test_an_embedded_gateway_leaves_the_programs_logging_alone(
