@@ -28,6 +28,7 @@ SURFACES: dict[str, list[str]] = {
         "ResourceReference",
         "ResourceType",
         "Secret",
+        "SecretVersion",
         "ServerHealth",
         "ServerInfo",
         "ServerStats",

@@ -199,7 +199,7 @@ def _print_events(events: list[Event], console: Console) -> None:
     "cancel",
     examples=(
         "torana executions cancel ID --reason 'wrong day' --wait",
-        "torana executions list -w etl -s running -o json | jq -r '.[].id' | xargs torana executions cancel",
+        "torana executions list -s running | cut -f1 | xargs torana executions cancel",
     ),
 )
 @connected
@@ -208,7 +208,7 @@ def cancel(
     *,
     executions: Annotated[
         list[str],
-        typer.Argument(metavar="ID…", help="Ids of executions.", autocompletion=candidates.unfinished_executions),
+        typer.Argument(metavar="ID", help="Ids of executions.", autocompletion=candidates.unfinished_executions),
     ],
     reason: Annotated[str, typer.Option(help="For people; it is kept with the execution.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Return when they have ended.")] = False,
@@ -269,6 +269,6 @@ command(
     examples=(
         "torana executions export ID > execution.jsonl",
         "torana executions export ID ID --file executions.jsonl",
-        "torana executions export ID | jq -c 'select(.kind == \"step_completed\") | .data.output'",
+        "torana executions export ID | jq 'select(.kind == \"step_log\").data.message'",
     ),
 )(export)

@@ -31,7 +31,7 @@ def export(
     connection: Connection,
     *,
     executions: Annotated[
-        list[str], typer.Argument(metavar="ID…", help="Ids of executions.", autocompletion=candidates.executions)
+        list[str], typer.Argument(metavar="ID", help="Ids of executions.", autocompletion=candidates.executions)
     ],
     file: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write here instead of standard output; replaces the file.")

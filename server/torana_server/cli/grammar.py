@@ -62,6 +62,12 @@ class Group(_Help, TyperGroup):
     """`is_debug` is set by the option of the outermost group: a defect then shows its traceback."""
 
     is_debug = False
+    order: Sequence[str] = ()
+    """Names of commands as help lists them; others follow."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = list(self.commands)
+        return sorted(names, key=lambda name: self.order.index(name) if name in self.order else len(names))
 
     def main(
         self,
@@ -112,7 +118,7 @@ def _report_usage(error: typer.TyperException) -> None:
     if nearest:
         said += f". Did you mean {' or '.join(nearest)}?"
     elif nearest is None:
-        said = error.format_message().rstrip(".")
+        said = error.format_message().rstrip(".").replace("Value error, ", "")
     path = context.command_path if context else "torana"
     output.report(f"{said[:1].lower()}{said[1:]}\nSee `{path} --help`.")
 
@@ -123,7 +129,10 @@ def _sections(of: Any, context: Any) -> Iterator[tuple[str, list[tuple[str, str]
     if arguments:
         yield "Arguments", [(_argument(one), _meaning(one)) for one in arguments]
     if hasattr(of, "commands"):
-        named = ((getattr(one, "rich_help_panel", None) or COMMANDS, one) for one in of.commands.values())
+        named = (
+            (getattr(one, "rich_help_panel", None) or COMMANDS, one)
+            for one in map(of.commands.get, of.list_commands(context))
+        )
         for title, commands in _gathered(named):
             yield title, [(one.name, one.get_short_help_str(limit=100)) for one in commands if not one.hidden]
     options = [one for one in shown if one.param_type_name == "option"]

@@ -36,10 +36,11 @@ def info_lines(found: ServerInfo, now: datetime) -> list[Text]:
         "journal": f"{found.journal}, {'durable' if found.durable else 'gone with the process'}",
         "features": ", ".join(found.features),
     }
-    lines = [Text.assemble((one_line(found.title), "bold"), f"  Torana {found.version}")]
+    title = "" if found.title == "Torana" else f"{one_line(found.title)}  "
+    lines = [Text.assemble((title, "bold"), f"Torana {found.version}")]
     lines += [Text.assemble((f"{name:<11}", "dim"), one_line(text)) for name, text in facts.items() if text]
     lines.append(Text("limits", "dim"))
-    return lines + [Text(f"  {name.replace('_', ' '):<24}{value:>14,}") for name, value in found.limits.items()]
+    return lines + [Text(f"  {name.replace('_', ' '):<24}{value:>14,}") for name, value in sorted(found.limits.items())]
 
 
 @connected

@@ -160,7 +160,7 @@ class Checked:
 def validate(
     connection: Connection,
     *,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Workflows as YAML or JSON; `-`: stdin.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Workflows as YAML or JSON; `-`: stdin.")],
     server_side: Annotated[
         bool, typer.Option("--server-side", help="Ask the server, which also knows its own step types and functions.")
     ] = False,
