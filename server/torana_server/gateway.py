@@ -12,6 +12,7 @@ import uvloop
 
 from torana_server.access import LOCAL
 from torana_server.app import Application, Parts
+from torana_server.core import logs
 from torana_server.core.errors import InvalidWorkflowError, Reason, StateError
 from torana_server.executing import Executing
 from torana_server.resources import ResourceRegistry, ResourceResolver, ResourceType
@@ -22,6 +23,8 @@ from torana_server.system import health_report
 from torana_server.telemetry import configure_logging
 from torana_server.vault import SecretManager
 from torana_server.workflow import Definition, RegisteredWorkflow, Workflow
+
+logger = logs.logger("gateway")
 
 
 class Gateway(Executing):
@@ -204,4 +207,7 @@ class Gateway(Executing):
                 if started is not None:
                     started(port)
                 await first_of(stopped, self._app.fatal)
+                if stopped.is_set():
+                    grace = "what runs may finish within %g s, and goes on at the next start otherwise"
+                    logger.info(f"stopping: {grace}; a second signal stops at once", self.settings.drain_grace_s)
         self._app.check_fatal()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
@@ -69,6 +71,7 @@ class WorkflowFolder:
         self._marks: Mapping[Path, object] = {}
         self._one_at_a_time = asyncio.Lock()
         self._is_missing = False
+        self._is_loaded = False
 
     def load(self) -> int:
         """Registers every file; how many. Raises InvalidWorkflowError with the problems of all of them."""
@@ -80,6 +83,7 @@ class WorkflowFolder:
         if self._broken:
             violations = [_in_file(path, one) for path in sorted(self._broken) for one in self._broken[path]]
             raise InvalidWorkflowError(f"the workflows in {self.folder} cannot be served", violations=violations)
+        self._is_loaded = True
         return len(self._files)
 
     async def reload(self, *, told: bool = True) -> None:
@@ -100,12 +104,23 @@ class WorkflowFolder:
 
     @contextlib.asynccontextmanager
     async def followed(self, *, by_itself: bool) -> AsyncIterator[None]:
-        """SIGHUP reloads, and with `by_itself` so does a change of a file."""
+        """SIGHUP reloads, and with `by_itself` so does a change of a file.
+
+        SIGHUP also comes when the terminal closes that the process was started at; it then stops, as by SIGTERM.
+        """
         loop = asyncio.get_running_loop()
+        at_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as by nohup
         asked = asyncio.Event()
         work = [self._reload_when(asked), self._follow()] if by_itself else [self._reload_when(asked)]
         tasks = [asyncio.create_task(self._guarded(one)) for one in work]
-        loop.add_signal_handler(signal.SIGHUP, asked.set)
+
+        def hang_up() -> None:
+            if at_terminal and not _has_terminal():
+                signal.raise_signal(signal.SIGTERM)
+            asked.set()
+
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
         try:
             yield
         finally:
@@ -192,9 +207,9 @@ class WorkflowFolder:
             return {file.path: _problems(located(error, file.text.decode()))}
         self._owners[definition.name] = file.path
         if before is None:
-            _log("registered %s from %s: revision %s", definition.name, file.path, now.revision)
+            self._log("registered %s from %s: revision %s", definition.name, file.path, now.revision)
         elif before.revision != now.revision:
-            _log(
+            self._log(
                 "reloaded %s from %s: revision %s follows %s",
                 definition.name,
                 file.path,
@@ -214,7 +229,12 @@ class WorkflowFolder:
                 del self._owners[name]
                 revision = self._gateway.workflows[name].revision
                 self._gateway.unregister_workflow(name)
-                _log("removed %s, which %s no longer holds: revision %s", name, path, revision)
+                self._log("removed %s, which %s no longer holds: revision %s", name, path, revision)
+
+    def _log(self, text: str, name: str, path: Path, *revisions: str) -> None:
+        """What is there from the start the greeting tells."""
+        level = logging.INFO if self._is_loaded else logging.DEBUG
+        logger.log(level, text, name, path, *(revision[:12] for revision in revisions), extra={"workflow": name})
 
     def _tell(self, before: Mapping[Path, tuple[Violation, ...]]) -> None:
         """What broke and what is in order again since the files were `before`."""
@@ -258,9 +278,14 @@ def _marks(folder: Path) -> dict[Path, object]:
     return found
 
 
+def _has_terminal() -> bool:
+    """Whether the process belongs to one that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def _inode(folder: Path) -> int:
     return folder.stat().st_ino if folder.exists() else 0
-
-
-def _log(text: str, name: str, path: Path, *revisions: str) -> None:
-    logger.info(text, name, path, *(revision[:12] for revision in revisions), extra={"workflow": name})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from docs.pages import ROOT
 from torana_server import Settings
 from torana_server.core.errors import Reason
-from torana_server.execution import EventKind
+from torana_server.execution import EventKind, ExecutionState
 from torana_server.resources import ResourceTypes
 from torana_server.settings import load_settings
 
@@ -47,6 +48,11 @@ def test_every_kind_of_event_is_documented(kind: EventKind) -> None:
     assert f"| `{name}` |" in page("streaming.md")
 
 
+@pytest.mark.parametrize("state", list(ExecutionState))
+def test_every_state_of_an_execution_is_documented(state: ExecutionState) -> None:
+    assert f"| `{state}` |" in page("concepts.md")
+
+
 @pytest.mark.parametrize("name", ResourceTypes.standard().names())
 def test_every_setting_of_a_resource_type_is_documented(name: str) -> None:
     section = page("resources.md").split(f"\n## {name}\n")[1].split("\n## ")[0]
@@ -54,7 +60,9 @@ def test_every_setting_of_a_resource_type_is_documented(name: str) -> None:
         assert f"| `{setting}` |" in section
 
 
-def test_a_file_with_every_setting_is_documented_and_loads_as_the_defaults(tmp_path, monkeypatch) -> None:
+def test_a_file_with_every_setting_is_documented_and_loads_as_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     section = page("configuration.md").split("<!-- reference: settings_file -->")[1].split("<!-- end of")[0]
     text = section.split("```toml\n")[1].split("```")[0]

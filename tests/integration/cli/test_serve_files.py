@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import torana
-from integration.cli.servers import TIMEOUT_S, TORANA, environment
+from integration.cli.servers import ROOT, TIMEOUT_S, TORANA, environment
 from integration.cli.servers import torana as run_torana
 from servers import Gates, gates
 
@@ -277,3 +278,58 @@ def test_config_show_refuses_what_serve_would(tmp_path) -> None:
 
 def test_every_variable_that_a_command_reads_is_known_to_the_settings(tmp_path) -> None:
     assert os.name == "nt" or run_torana("config", "show", TORANA_SERVER="x", TORANA_DEBUG="1").returncode == 0
+
+
+AT_A_TERMINAL = """
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+said = b""
+while b"  workflows" not in said:
+    said += os.read(terminal, 4096)
+os.close(terminal)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_server_ends_with_the_terminal_it_was_started_at(tmp_path, flows) -> None:
+    """Also when SIGHUP reloads: nobody could stop it by Ctrl-C any more."""
+    serve = ["-m", "torana_server.cli", "serve", "--address", "127.0.0.1:0", "--workflows", str(flows)]
+    subprocess.run(
+        [sys.executable, "-c", AT_A_TERMINAL, *serve], cwd=tmp_path, env=environment(), timeout=TIMEOUT_S, check=True
+    )
+
+
+OF_ITS_OWN = """
+from pydantic import Field
+from torana_server import Gateway, StepConfig, StepType
+
+
+class PressConfig(StepConfig):
+    size: int = Field(description="How large.")
+
+
+class Press(StepType[PressConfig]):
+    name = "press"
+    description = "Presses"
+    Config = PressConfig
+
+    async def run(self, ctx, config, inputs):
+        return config.size
+
+
+gateway = Gateway()
+gateway.register_step_type(Press())
+"""
+
+
+def test_the_schema_of_a_server_knows_its_own_types(tmp_path) -> None:
+    (tmp_path / "own_types.py").write_text(OF_ITS_OWN)
+    with serving(tmp_path, "own_types:gateway") as server:
+        ran = run_torana("workflows", "schema", "--server-side", "--address", server.address)
+    assert ran.returncode == 0, ran.stderr
+    schema = json.loads(ran.stdout)
+    assert schema["$defs"]["config_press"]["properties"]["size"]["description"] == "How large."
+    published = json.loads((ROOT / "schemas/workflow.schema.json").read_text("utf-8"))
+    assert json.loads(run_torana("workflows", "schema").stdout) == published

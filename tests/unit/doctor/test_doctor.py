@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from torana_server import Gateway, Settings
+from torana_server.adapters.sqlite.schema import VERSION
 from torana_server.core.limits import MIB
 from torana_server.doctor import Finding, Grade, Surroundings, clock, examine, folder, machine
 from torana_server.settings import LoadedSettings, load_settings
@@ -76,7 +77,7 @@ def test_nothing_is_wrong_with_what_a_server_left_and_nothing_is_changed(data) -
     found = findings(data_dir=data)
     assert state() == before
     assert gravest(found) <= {"open files: warning"}
-    assert found["journal"].found == "1 execution, whole, tables of version 2"
+    assert found["journal"].found == f"1 execution, whole, tables of version {VERSION}"
     assert found["vault"].found == "the key fits; 1 secret"
     assert "apart from copies of the data folder" in found["vault key"].advice
     assert "hunter2" not in str(found)

@@ -45,6 +45,17 @@ def test_a_known_revision_keeps_its_time_and_takes_the_new_notes(registry: Workf
     assert (registry.get("etl").description, registry.get("etl").metadata) == ("new", {"debug": False})
 
 
+def test_a_workflow_that_is_taken_away_leaves_nothing_behind(registry: WorkflowRegistry) -> None:
+    revision = registry.register(definition()).revision
+    registry.unregister("etl")
+    assert registry.all() == []
+    for asked in ("", revision):
+        with pytest.raises(WorkflowNotFoundError):
+            registry.get("etl", asked)
+    with pytest.raises(WorkflowNotFoundError):
+        registry.unregister("etl")
+
+
 def test_going_back_to_an_older_revision_makes_it_current(registry: WorkflowRegistry) -> None:
     first = registry.register(definition(source="1"))
     registry.register(definition(source="2"))
