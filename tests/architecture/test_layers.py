@@ -31,7 +31,6 @@ HOMES = {
     "apsw": ("torana_server.adapters.sqlite",),
     "opentelemetry.sdk": ("torana_server.telemetry",),
     "opentelemetry.exporter": ("torana_server.telemetry",),
-    "pydantic_settings": ("torana_server.settings",),
     "typer": ("torana_server.cli",),
     "rich": ("torana_server.cli",),
     "fakeredis": ("torana_server.testing",),
