@@ -10,6 +10,7 @@ from torana_server.workflow import Definition, from_form
 
 UNTOUCHED = ("config", "inputs", "labels")
 """What the author wrote: empty values in it mean something."""
+REQUIRED = ("name", "type", "steps")
 
 
 def definition_of(members: Mapping[str, Any]) -> Definition:
@@ -18,8 +19,8 @@ def definition_of(members: Mapping[str, Any]) -> Definition:
 
 
 def _form(members: Mapping[str, Any]) -> dict[str, Any]:
-    written = {name: value if name in UNTOUCHED else _value(value) for name, value in members.items()}
-    return {name: value for name, value in written.items() if not _is_unset(name, value)}
+    given = {name: value for name, value in members.items() if not _is_unset(name, value)}
+    return {name: value if name in UNTOUCHED else _value(value) for name, value in given.items()}
 
 
 def _value(value: Any) -> Any:
@@ -35,5 +36,7 @@ def _value(value: Any) -> Any:
 
 
 def _is_unset(name: str, value: Any) -> bool:
-    """A number that is not set is 0 in a message. A `jitter` of 0 is one: that field says when it is not set."""
-    return value in (None, "", [], {}, "unspecified") or (value == 0 and name != "jitter")
+    """A plain number that is not set is 0 in a message; fields that say whether they are set keep their 0."""
+    if name in REQUIRED:
+        return False
+    return value in (None, "", [], {}, (), "unspecified") or (value == 0 and name != "jitter")

@@ -55,7 +55,9 @@ class _Help:
 
 
 class Command(_Help, TyperCommand):
-    pass
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [one for one in self.params if one.param_type_name == "argument"]
+        return ["[OPTIONS]", *(_usage(one) for one in arguments)]
 
 
 class Group(_Help, TyperGroup):
@@ -151,6 +153,12 @@ def _gathered(titled: Iterable[tuple[str, Any]]) -> list[tuple[str, list[Any]]]:
 
 def _argument(parameter: Any) -> str:
     return str(parameter.metavar or parameter.name.upper())
+
+
+def _usage(parameter: Any) -> str:
+    name = _argument(parameter)
+    shown = name if parameter.required or name.startswith("[") else f"[{name}]"
+    return shown if parameter.nargs == 1 else f"{shown}..."
 
 
 def _option(parameter: Any) -> str:

@@ -166,13 +166,19 @@ def _draw_edge(canvas: Canvas, source: _Point, target: _Point, top: int, track: 
 
 
 def _tracks(row: Sequence[_Point]) -> dict[int, int]:
-    """For the middle of each point, how many lines below the row its edges turn. Those that would touch turn apart."""
-    spans = {int(point.x): [int(point.x), *(int(target.x) for target in point.below)] for point in row if point.below}
-    turning = {x: (min(span), max(span)) for x, span in spans.items() if min(span) < max(span)}
+    """For the middle of each point, how many lines below the row its edges turn. Those that would touch turn apart,
+    unless they lead to one and the same target."""
+    targets = {int(point.x): {int(target.x) for target in point.below} for point in row if point.below}
+    turning = {x: (min(x, *ends), max(x, *ends)) for x, ends in targets.items() if ends != {x}}
     tracks: dict[int, int] = {}
-    for x, (start, end) in sorted(turning.items(), key=lambda item: _turn_order(item[0], item[1])):
-        taken = {tracks[other] for other in tracks if turning[other][0] <= end and start <= turning[other][1]}
-        tracks[x] = next(track for track in range(1, len(turning) + 1) if track not in taken)
+    for x, span in sorted(turning.items(), key=lambda item: _turn_order(item[0], item[1])):
+        apart = {
+            tracks[other]
+            for other in tracks
+            if turning[other][0] <= span[1] and span[0] <= turning[other][1]
+            if not (len(targets[x]) == 1 and targets[x] == targets[other])
+        }
+        tracks[x] = next(track for track in range(1, len(turning) + 1) if track not in apart)
     return tracks
 
 
