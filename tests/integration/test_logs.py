@@ -153,3 +153,20 @@ async def test_what_a_resource_was_resolved_to_can_be_traced(tmp_path: Path, cap
     again: Any = second
     assert (again.pool, again.reused, again.workflow) == (seen.pool, True, "later")
     assert "canary" not in caplog.text
+
+
+async def test_a_server_told_to_records_what_attempts_are_given_and_return_for_any_client(tmp_path: Path) -> None:
+    with running_server("served.chatty", tmp_path / "data", debug_workflows="talks, other") as server:
+        async with torana.Client(server.address) as client:
+            events = [event async for event in client.execute("talks", {"text": "tea"})]
+            again = [event async for event in client.watch(events[0].execution)]
+            plain = [event async for event in client.execute("fails")]
+        server.stop()
+    logged = [event for event in events if event.kind == "step_log"]
+    seen = [(event.step, event.data["level"], event.data["data"]) for event in logged if event.data["data"]]
+    assert ("talk", "debug", {"inputs": {"text": "tea"}}) in seen
+    assert ("source", "info", {"rows": 3}) in seen
+    assert ("source", "debug", {"output": 1}) in seen
+    assert [event.data["message"] for event in logged if event.step == "talk"][1] == "quiet"
+    assert [event.data for event in again] == [event.data for event in events]
+    assert not [event for event in plain if event.kind == "step_log"]
