@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import torana
-from torana_server.app import Parts
+from torana_server.app import Application, Parts
 from torana_server.gateway import Gateway
 from torana_server.request import WorkflowRequest
 from torana_server.resources import ResourceRegistry, ResourceResolver
@@ -37,19 +37,26 @@ class MemoryGateway(Gateway):
         disk: MemoryDisk | None = None,
     ) -> None:
         """`disk` is what an earlier gateway left: this one goes on with its executions and has its secrets."""
+        self.disk = disk or MemoryDisk()
         super().__init__(
             resource_registry=resource_registry,
             resource_resolver=resource_resolver,
             settings=settings or Settings.model_construct(drain_grace_s=0.0),
             enable_durability=False,
         )
-        self.disk = disk or MemoryDisk()
-        parts = Parts(resource_registry=self.resource_registry, resource_resolver=self._resource_resolver)
-        self._app: MemoryApplication = MemoryApplication(self.settings, parts, self.disk)
-        self.secret_manager = self._app.secrets
         self._apis: list[FakeHttpApi] = []
         for name, resource in (resources or {}).items():
             self.bind(name, resource)
+
+    @property
+    def _app(self) -> MemoryApplication:
+        return self._in_memory
+
+    @_app.setter
+    def _app(self, made: Application) -> None:
+        """A Gateway makes its parts itself; these stand in their place before it hands them on."""
+        parts = Parts(resource_registry=self.resource_registry, resource_resolver=made.resolver)
+        self._in_memory = MemoryApplication(self.settings, parts, self.disk)
 
     async def __aenter__(self) -> MemoryGateway:
         await self.start()

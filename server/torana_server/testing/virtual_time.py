@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from torana_server.core.clock import Clock, Micros, SystemClock, from_datetime, seconds, to_datetime
+from torana_server.executing import QUIET_S
 
 T = TypeVar("T")
 
@@ -22,6 +24,11 @@ THREAD_PATIENCE_S: Final = 5.0
 _HOUSEKEEPING: Final = frozenset({"Driving._claim_for_ever", "Resources._sweep_for_ever"})
 """Coroutines of the server that look around again and again. With nothing to find, time does not stop for them:
 otherwise a day would be a hundred thousand stops."""
+_HOUSEKEEPING_CALLS: Final = frozenset({"_weakref_handle", "RequestHandler._process_keepalive"})
+"""The same in aiohttp, which closes connections that are idle."""
+_JUST_BEFORE_S: Final = 0.001
+_LOOKS_MAX: Final = 10_000
+"""How often the server may look for work in a row while nobody waits for a moment."""
 _SELF_PIPE: Final = 1
 """Each loop watches one socket of its own, by which threads wake it."""
 
@@ -90,6 +97,7 @@ class VirtualClock:
         self._calls = 0
         self._submitted = 0
         self._given_up_calls = 0
+        self._looks_in_vain = 0
         self._undo = contextlib.ExitStack()
 
     # what tests use
@@ -179,18 +187,33 @@ class VirtualClock:
     def _jump(self, *, outside: bool) -> list[Any]:
         when = self._next_timer_s()
         if when is not None:
-            self._now_s = max(self._now_s, when)
+            self._now_s = max(self._now_s, self._due_at(when))
             return []
         if not outside:
             raise StuckError(f"nothing is ready and no timer is set: everything waits for ever\n{self._waiting()}")
         return self._real_select(None)
 
+    def _due_at(self, when: float) -> float:
+        """The first moment at which the loop takes a timer for due. After some months a float is coarser than what
+        the loop adds to the time before it compares."""
+        return when if when + self._loop._clock_resolution > when else math.nextafter(when, math.inf)
+
     def _next_timer_s(self) -> float | None:
-        timers = (timer for timer in self._loop._scheduled if not timer.cancelled())
+        """When time stops next. Raises StuckError when the server looks for work for ever."""
+        timers = [timer for timer in self._loop._scheduled if not timer.cancelled()]
+        first: float | None = min((timer.when() for timer in timers), default=None)
+        awaited: float | None = min(
+            (t.when() for t in timers if not isinstance(t._callback, _Housekeeping)), default=None
+        )
         guests = self._guests()
         if guests and not any(guest.has_work() for guest in guests):
-            timers = (timer for timer in timers if not isinstance(timer._callback, _Housekeeping))
-        return min((timer.when() for timer in timers), default=None)
+            if first is None or awaited is None or first >= awaited - _JUST_BEFORE_S:
+                return awaited
+            return awaited - _JUST_BEFORE_S  # what was passed over happens first, all of it at once
+        self._looks_in_vain = self._looks_in_vain + 1 if awaited is None else 0
+        if self._looks_in_vain > _LOOKS_MAX:
+            raise StuckError(f"executions wait for what this server does not have, for ever\n{self._waiting()}")
+        return first
 
     def _patience(self) -> float:
         """How long something outside the loop may take before time moves without it."""
@@ -212,10 +235,17 @@ class VirtualClock:
         return "\n".join(f"  {task.get_name()}: {_place(task)}" for task in tasks)
 
     def _call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        task = asyncio.current_task(self._loop)
-        if task is not None and getattr(task.get_coro(), "__qualname__", "") in _HOUSEKEEPING:
+        if self._is_housekeeping(when, callback):
             callback = _Housekeeping(callback)
         return self._real_call_at(when, callback, *args, context=context)
+
+    def _is_housekeeping(self, when: float, callback: Callable[..., object]) -> bool:
+        task = asyncio.current_task(self._loop)
+        if task is not None and getattr(task.get_coro(), "__qualname__", "") in _HOUSEKEEPING:
+            return True
+        name = getattr(callback, "__qualname__", "")
+        # Waits of this length for the next event decide nothing.
+        return name in _HOUSEKEEPING_CALLS or (name == "_resolve" and when - self._now_s == QUIET_S)
 
     def _run_in_executor(self, executor: Any, call: Callable[..., object], *args: object) -> Any:
         future = self._real_executor(executor, call, *args)
