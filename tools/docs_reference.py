@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from torana_server.cli.connection import PANEL
+from torana_server.cli.exits import MEANINGS
 from torana_server.cli.root import app
 from torana_server.resources.types.cache import CacheConfig
 from torana_server.resources.types.database import DatabaseConfig
@@ -299,7 +300,12 @@ def commands(group: Any, prefix: str = "torana") -> Iterator[tuple[str, Any]]:
 def _command(name: str, command: Any) -> str:
     own = [parameter for parameter in command.params if parameter.name != "help" and not _is_shared(parameter)]
     said = re.sub(r"\n{3,}", "\n\n", command.help.strip())
-    return f"## {name}\n\n{said}\n" + (f"\n{_options(own)}" if own else "")
+    examples = f"\n```text\n{command.epilog}\n```\n" if command.epilog else ""
+    return f"## {name}\n\n{said}\n{examples}" + (f"\n{_options(own)}" if own else "")
+
+
+def exits_table() -> str:
+    return table(["code", "meaning"], ((f"`{code.value}`", meaning) for code, meaning in MEANINGS.items()))
 
 
 def _is_shared(parameter: Any) -> bool:
@@ -336,6 +342,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "rpcs": rpcs_table,
     "protos": proto_reference,
     "commands": commands_part,
+    "exits": exits_table,
 }
 
 if __name__ == "__main__":
