@@ -44,12 +44,13 @@ def test_a_part_can_be_louder_than_the_rest(root: logging.Logger, capsys: pytest
 
 def test_a_program_that_has_set_up_its_logging_keeps_it(root: logging.Logger) -> None:
     own = logging.NullHandler()
-    root.addHandler(own)
+    root.handlers[:] = [own]  # without those of the test runner
     root.setLevel(logging.ERROR)
     configure_logging("DEBUG", "json", replace=False)
     assert (root.handlers, root.level) == ([own], logging.ERROR)
 
 
 def test_a_program_without_handlers_gets_them(root: logging.Logger) -> None:
+    root.handlers[:] = []
     configure_logging("DEBUG", "console", replace=False)
     assert len(root.handlers) == 1
