@@ -85,9 +85,10 @@ def test_a_server_checks_with_the_types_it_has(server) -> None:
     assert "steps[0].type" in bad.stdout
 
 
-def test_the_schema_of_definitions_is_printed() -> None:
+def test_the_schema_of_workflow_files_is_printed_and_a_server_gives_that_of_its_own_types(server) -> None:
     schema = json.loads(command("workflows", "schema").stdout)
-    assert "steps" in schema["properties"]
+    assert "code" in schema["$defs"]["Step"]["properties"]["type"]["enum"]
+    assert json.loads(on(server, "workflows", "schema", "--server-side").stdout) == schema
 
 
 # executions
