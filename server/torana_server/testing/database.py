@@ -37,7 +37,8 @@ class Query:
         return self.outcome in ("immediate", "committed")
 
     def __str__(self) -> str:
-        return f"{self.method}({_one_line(self.sql)!r}, {', '.join(map(repr, self.args))}) [{self.outcome}]"
+        arguments = ", ".join(map(repr, (_one_line(self.sql), *self.args)))
+        return f"{self.method}({arguments}) [{self.outcome}]"
 
 
 class UnknownQueryError(StepError, LookupError):
