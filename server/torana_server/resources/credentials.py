@@ -25,12 +25,12 @@ def select_credentials(
     """
     entries = {name: value for name, value in secret.items() if name != ALLOWED_HOSTS}
     selected = _selected(entries, fields, plain_field, key, host)
-    hosts = selected.pop(ALLOWED_HOSTS, secret.get(ALLOWED_HOSTS))
-    if hosts is None:
+    bound = selected if ALLOWED_HOSTS in selected else secret
+    if ALLOWED_HOSTS not in bound:
         return selected
     if fields is not None and ALLOWED_HOSTS not in fields:
         raise credentials_error("the secret is bound to hosts by 'allowed_hosts', which this type does not heed")
-    return {**selected, ALLOWED_HOSTS: hosts}
+    return {**selected, ALLOWED_HOSTS: bound[ALLOWED_HOSTS]}
 
 
 def _selected(
@@ -71,9 +71,9 @@ def credential_text(credentials: Mapping[str, object], field: str) -> str:
 
 def allowed_hosts(credentials: Mapping[str, object]) -> list[str] | None:
     """The hosts that the secret binds its credentials to, lower case; None: it does not."""
-    hosts = credentials.get(ALLOWED_HOSTS)
-    if hosts is None:
+    if ALLOWED_HOSTS not in credentials:
         return None
+    hosts = credentials[ALLOWED_HOSTS]
     if not isinstance(hosts, list) or not hosts or not all(isinstance(host, str) and host for host in hosts):
         raise credentials_error("'allowed_hosts' in the secret must be a list of hosts")
     return [host.lower() for host in hosts]

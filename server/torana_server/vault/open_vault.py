@@ -108,7 +108,11 @@ class OpenVault:
         expire_time: Micros | None = None,
         purpose: str = "",
     ) -> SecretInfo:
-        """Adds a version. `plaintext` comes from `encode_value`. Durable on return."""
+        """Adds a version. `plaintext` comes from `encode_value`. Durable on return.
+
+        Its values are redacted from now on, before anything has read them.
+        """
+        self._redactor.register(string_leaves(Secret(plaintext).reveal()))
         return await self._to_the_end(self._put(principal, name, plaintext, expire_time, purpose))
 
     async def delete(self, principal: Principal, name: str) -> None:

@@ -85,6 +85,7 @@ class SecretManager:
                 reason=Reason.INVALID_REQUEST,
             )
         self._supply = supply
+        self._closed = False
 
     async def open_attached(self) -> None:
         """Opens the vault that `attach` named, unless it is open. Raises like `open`."""

@@ -63,6 +63,10 @@ def test_no_match_lists_the_key_names_and_no_values(secret: dict[str, object], k
             {"stripe": {"token": "sk", "allowed_hosts": ["b"]}, "allowed_hosts": ["a"]},
             {"token": "sk", "allowed_hosts": ["b"]},
         ),
+        (
+            {"stripe": {"token": "sk", "allowed_hosts": None}, "allowed_hosts": ["a"]},
+            {"token": "sk", "allowed_hosts": None},
+        ),
     ],
 )
 def test_the_hosts_of_an_entry_or_else_of_the_secret_come_with_the_credentials(

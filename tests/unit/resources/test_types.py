@@ -111,6 +111,11 @@ API, CDN = Origin("https", "api.example.com", 443), Origin("https", "cdn.example
         ({}, ["api.example.com", "cdn.example.com"], [API, CDN]),
         ({"base_url": "https://api.example.com/v1"}, ["api.example.com", "cdn.example.com"], [API]),
         ({"allowed_hosts": ["API.example.com"]}, ["api.EXAMPLE.com", "cdn.example.com"], [API]),
+        (
+            {"base_url": "https://api.example.com", "proxy": "http://proxy.example.com:3128"},
+            ["api.example.com", "http://proxy.example.com:3128"],
+            [API],
+        ),
     ],
 )
 def test_the_hosts_of_the_secret_stand_in_for_those_of_the_reference_which_may_only_be_fewer(
@@ -137,6 +142,12 @@ def test_the_hosts_of_the_secret_stand_in_for_those_of_the_reference_which_may_o
         ({}, {"token": "t", "allowed_hosts": ["https://x/path"]}, "must be host"),
         ({}, {"token": "t", "allowed_hosts": "api.example.com"}, "must be a list of hosts"),
         ({}, {"token": "t", "allowed_hosts": []}, "must be a list of hosts"),
+        ({"base_url": "https://api.example.com"}, {"token": "t", "allowed_hosts": None}, "must be a list of hosts"),
+        (
+            {"base_url": "https://api.example.com", "proxy": "http://evil.com:3128"},
+            {"token": "t", "allowed_hosts": ["api.example.com"]},
+            "the reference names http://evil.com:3128",
+        ),
     ],
 )
 def test_credentials_without_a_host_or_for_other_hosts_are_refused(

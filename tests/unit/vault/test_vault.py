@@ -28,7 +28,7 @@ from torana_server.vault import (
     SecretInfo,
     SecretManager,
 )
-from unit.vault.world import ALICE, BOB, CREDENTIALS, KEYRING, NOON, Vault, key, outcomes
+from unit.vault.world import ALICE, BOB, CREDENTIALS, KEYRING, NOON, CountingStore, Vault, key, outcomes
 
 
 async def test_a_stored_secret_reads_back() -> None:
@@ -292,6 +292,21 @@ async def test_values_that_were_read_are_redacted_from_text(manager: SecretManag
     assert manager.redactor.redact("auth failed: hunter22-hunter22") == "auth failed: [redacted]"
 
 
+async def test_values_are_redacted_once_they_are_handed_over_before_anything_read_them(vault: Vault) -> None:
+    class Full(CountingStore):
+        async def put(self, new: NewVersion, audit: AuditRecord) -> SecretInfo:
+            raise UnavailableError(f"no room for {CREDENTIALS['password']}")
+
+    await vault.manager.store_secret("db", CREDENTIALS)
+    assert vault.store.gets == 0
+    assert vault.manager.redactor.redact("auth failed: hunter22-hunter22") == "auth failed: [redacted]"
+    full = SecretManager()
+    await full.open(Full(), KEYRING)
+    with pytest.raises(UnavailableError) as caught:
+        await full.store_secret("db", CREDENTIALS)
+    assert full.redactor.redact(caught.value.message) == "no room for [redacted]"
+
+
 # --- opening and closing
 
 
@@ -339,6 +354,20 @@ async def test_opens_once_until_closed(vault: Vault) -> None:
         await vault.manager.open(MemorySecretStore(), KEYRING)
     await vault.manager.close()
     await vault.manager.open(MemorySecretStore(), KEYRING)
+
+
+async def test_a_manager_that_one_gateway_closed_is_open_to_the_next() -> None:
+    async def supply() -> tuple[MemorySecretStore, Keyring]:
+        return MemorySecretStore(), KEYRING
+
+    manager = SecretManager()
+    for _ in range(2):
+        manager.attach(supply)
+        await manager.store_secret("db", CREDENTIALS)
+        assert await manager.get_secret("db") == CREDENTIALS
+        await manager.close()
+        with pytest.raises(VaultError, match="closed"):
+            await manager.get_secret("db")
 
 
 async def test_a_closed_manager_says_so() -> None:

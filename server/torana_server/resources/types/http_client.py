@@ -272,14 +272,13 @@ def joined(base_url: str | None, url: str) -> URL:
 
 def permitted_origins(config: HttpClientConfig, credentials: Mapping[str, object]) -> list[Origin]:
     """Where credentials may go: to the origin of `base_url` and the reference's `allowed_hosts`, which must be among
-    those of the secret, if it names any; to these when the reference names none.
+    those of the secret, if it names any; to these when the reference names none. So must its proxy: it may see all.
 
     Raises ResourceError (CREDENTIALS_NOT_FOUND).
     """
     named = [_origin(host) for host in config.allowed_hosts]
     if config.base_url is not None:
-        url = URL(config.base_url)
-        named.append(Origin(url.scheme, url.host or "", url.port))
+        named.append(_origin_of(config.base_url))
     bound = _bound_origins(credentials)
     if bound is None:
         if credentials and not named:
@@ -288,10 +287,16 @@ def permitted_origins(config: HttpClientConfig, credentials: Mapping[str, object
                 "or 'allowed_hosts' in the secret"
             )
         return named
-    others = [origin for origin in named if origin not in bound]
+    passed = [] if config.proxy is None else [_origin_of(config.proxy)]
+    others = [origin for origin in (*named, *passed) if origin not in bound]
     if others:
         raise hosts_error(map(str, bound), map(str, others))
     return named or bound
+
+
+def _origin_of(address: str) -> Origin:
+    url = URL(address)
+    return Origin(url.scheme, url.host or "", url.port)
 
 
 def _bound_origins(credentials: Mapping[str, object]) -> list[Origin] | None:
