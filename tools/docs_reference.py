@@ -183,7 +183,9 @@ def definition_table() -> str:
 
 def _definition_part(name: str, schema: Mapping[str, Any]) -> str:
     heading = {"": "The workflow", "Step": "`steps[…]`", "Connection": "`connections[…]`"}
-    heading |= {"Retry": "`retry`, of the workflow or of a step", "Timeout": "`timeout` of a step"}
+    heading |= {"Retry": "`retry`, of the workflow or of a step"}
+    heading |= {"Timeout": "`timeout` of a step, unless it is a duration alone: that of one attempt"}
+    schema = next((one for one in schema.get("anyOf", ()) if "properties" in one), schema)
     required = schema.get("required", [])
     rows = (
         (f"`{key}`", "required" if key in required else _form_default(one), _described(one))

@@ -10,8 +10,19 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
 from torana_server.core.errors import InvalidRequestError, InvalidWorkflowError, Violation
 from torana_server.core.ids import NAME_PATTERN, NAME_RULE
@@ -80,6 +91,15 @@ class _TimeoutForm(_Form):
     attempt: _Duration = Field(StepTimeout().attempt_s, description="One attempt.")
     total: _Duration | None = Field(None, description="All attempts with the pauses between them. Unset: none.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _attempt_alone(cls, form: object) -> object:
+        return {"attempt": form} if isinstance(form, str | int | float) and not isinstance(form, bool) else form
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(schema), *_DURATION_SCHEMA["anyOf"]]}
+
 
 class _StepForm(_Form):
     """One node of the graph."""
@@ -92,7 +112,8 @@ class _StepForm(_Form):
     credentials_ref: str = Field("", description="Secret for step types that need credentials of their own.")
     retry: _RetryForm | None = Field(None, description="Overrides the workflow's policy.")
     timeout: _TimeoutForm = Field(
-        default_factory=lambda: _TimeoutForm.model_validate({}), description="Limits of time for the step."
+        default_factory=lambda: _TimeoutForm.model_validate({}),
+        description="Limits of time for the step. A duration alone is that of one attempt.",
     )
 
     def step(self) -> Step:

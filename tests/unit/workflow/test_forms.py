@@ -155,8 +155,8 @@ STEP = {"name": "a", "type": "code"}
             ],
         ),
         (
-            {"name": "w", "steps": [{**STEP, "timeout": "5s"}]},
-            ["steps[0].timeout: must be an object, not text; its keys are attempt, total"],
+            {"name": "w", "steps": [{**STEP, "timeout": True}]},
+            ["steps[0].timeout: must be an object, not true or false; its keys are attempt, total"],
         ),
         (
             {"name": "w", "steps": [STEP], "labels": {"version": 2}, "durability": "never"},
@@ -270,3 +270,9 @@ def test_the_canonical_form_is_fixed() -> None:
     assert canonical_definition(BASE) == text
     assert json.loads(text) == to_form(BASE)
     assert revision_of(BASE) == "cdb84d5a3b1cec500a7460c7f83362089117229f7898c1c4088eab4548ba8208"
+
+
+@pytest.mark.parametrize(("form", "attempt_s"), [("5s", 5.0), (30, 30.0), (0.5, 0.5)])
+def test_a_timeout_that_is_a_duration_alone_is_that_of_one_attempt(form: object, attempt_s: float) -> None:
+    definition = from_json({"name": "w", "steps": [{**STEP, "timeout": form}]})
+    assert definition.steps[0].timeout == StepTimeout(attempt_s=attempt_s)
