@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from torana_server.access import LOCAL
@@ -19,7 +20,7 @@ from torana_server.execution import (
     ExecutionView,
     parse,
 )
-from torana_server.native import Event, Execution, native_event, native_execution
+from torana_server.native import Event, Execution, native_event, native_execution, native_result
 from torana_server.request import WorkflowRequest, WorkflowResponse, engine_request
 from torana_server.workflow import WorkflowRegistry
 
@@ -46,12 +47,13 @@ class Executing(ABC):
         """
         return await self.wait(await self.start_workflow(name, request))
 
-    async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncIterator[Event]:
+    async def execute_stream(self, name: str, request: WorkflowRequest | None = None) -> AsyncGenerator[Event, None]:
         """Runs a workflow and yields its events, from the first to the last. Leaving the loop does not stop the
         execution. Raises as `execute_workflow` does."""
         execution_id = await self.start_workflow(name, request)
-        async for event in self.watch(execution_id):
-            yield event
+        async with aclosing(self.watch(execution_id)) as events:
+            async for event in events:
+                yield event
 
     async def start_workflow(self, name: str, request: WorkflowRequest | None = None) -> str:
         """Starts a workflow and returns the execution's id as soon as it is durable, or that of the execution which
@@ -61,13 +63,14 @@ class Executing(ABC):
         started = await self._engine.start(LOCAL, asked, share_inline=self._share_inline)
         return started.summary.execution
 
-    async def watch(self, execution_id: str, after_sequence: int = 0) -> AsyncIterator[Event]:
+    async def watch(self, execution_id: str, after_sequence: int = 0) -> AsyncGenerator[Event, None]:
         """The events after a sequence, old and new, until the execution has ended. Raises ExecutionNotFoundError,
         EventsExpiredError, StateError (SEQUENCE_OUT_OF_RANGE) for a sequence that is not reached yet, and
         UnavailableError (SERVER_DRAINING) when the gateway is closed before."""
-        async for batch in self._batches(execution_id, after_sequence, ALL_EVENTS):
-            for stored in batch.events:
-                yield native_event(execution_id, self._codec.decode(stored.data))
+        async with aclosing(self._batches(execution_id, after_sequence, ALL_EVENTS)) as batches:
+            async for batch in batches:
+                for stored in batch.events:
+                    yield native_event(execution_id, self._codec.decode(stored.data))
 
     async def wait(self, execution_id: str) -> WorkflowResponse:
         """The outcome of an execution, once it has ended. Raises ExecutionNotFoundError, EventsExpiredError, and
@@ -75,9 +78,12 @@ class Executing(ABC):
         start."""
         async for _ in self._batches(execution_id, 0, EventFilter(TERMINAL_KINDS)):
             pass
-        ended = await self.get_execution(execution_id)
-        status: Any = ended.state
-        return WorkflowResponse(execution_id=execution_id, status=status, result=ended.result, error=ended.error)
+        view = await self._engine.get(LOCAL, execution_id)
+        status: Any = view.summary.state.lower()
+        error = view.state.error if view.state is not None else None
+        return WorkflowResponse(
+            execution_id=execution_id, status=status, result=native_result(view.state, self._steps(view)), error=error
+        )
 
     async def get_execution(self, execution_id: str) -> Execution:
         """An execution as it is now, with the outputs so far. Raises ExecutionNotFoundError."""
@@ -108,7 +114,7 @@ class Executing(ABC):
         started = await self._engine.retry(LOCAL, execution_id, idempotency_key)
         return started.summary.execution
 
-    async def _batches(self, execution_id: str, after_sequence: int, where: EventFilter) -> AsyncIterator[Batch]:
+    async def _batches(self, execution_id: str, after_sequence: int, where: EventFilter) -> AsyncGenerator[Batch, None]:
         await self.start()
         watch = await self._engine.watch(LOCAL, execution_id, after_sequence, where)
         try:

@@ -109,14 +109,17 @@ def native_execution(view: ExecutionView, steps: Sequence[str]) -> Execution:
         session_id=summary.session_id,
         idempotency_key=summary.idempotency_key,
         error=state.error if state is not None else None,
-        result=_result(state, steps) if state is not None else {},
+        result=native_result(state, steps),
         retry_of=summary.retry_of,
         retried_as=view.retried_as,
         blocked_reason=view.blocked_reason,
     )
 
 
-def _result(state: State, steps: Sequence[str]) -> dict[str, object]:
+def native_result(state: State | None, steps: Sequence[str]) -> dict[str, object]:
+    """The outputs of the steps that completed, in the order of `steps`; none of a state that is not known."""
+    if state is None:
+        return {}
     places = {name: place for place, name in enumerate(steps)}
     return {
         name: decode(step.output)

@@ -154,6 +154,19 @@ async def test_a_stream_yields_native_events_to_the_end(gateway: Gateway) -> Non
     assert events[-1].is_terminal
 
 
+async def test_a_stream_that_is_closed_early_leaves_no_watch_behind_and_the_execution_goes_on(gateway: Gateway) -> None:
+    gateway.register_function("gate", (gate := asyncio.Event()).wait)
+    gateway.register_workflow("wait", WorkflowBuilder("wait").add_async_code("s", "await gate()\nreturn 1").build())
+    stream = gateway.execute_stream("wait")
+    execution_id = (await anext(stream)).execution
+    feed = gateway._app.engine._feed
+    assert feed.watchers(execution_id) == 1
+    await stream.aclose()
+    assert feed.watchers(execution_id) == 0
+    gate.set()
+    assert (await gateway.wait(execution_id)).is_success
+
+
 async def test_an_execution_is_started_watched_and_waited_for_by_its_id(gateway: Gateway) -> None:
     gateway.register_workflow("add", adder())
     execution_id = await gateway.start_workflow("add", WorkflowRequest(parameters={"n": 1}))

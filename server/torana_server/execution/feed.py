@@ -48,6 +48,11 @@ class EventFilter:
     def everything(self) -> bool:
         return not self.kinds and not self.steps
 
+    @property
+    def only_ends(self) -> bool:
+        """Whether nothing but the last event of an execution passes."""
+        return bool(self.kinds) and self.kinds <= TERMINAL_KINDS
+
 
 ALL_EVENTS = EventFilter()
 
@@ -315,7 +320,8 @@ class Watch:
     async def next(self, timeout_s: float) -> Batch | None:
         """The next batch; None when nothing came for `timeout_s`, or no more will come. Not after `ended`.
 
-        What soon follows a batch goes into one batch, unless it ends the execution or fills one.
+        What soon follows a batch goes into one batch, unless it ends the execution or fills one. Who waits for the end
+        alone is not woken by each commit before it.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -325,8 +331,9 @@ class Watch:
             events = await self._events()
             if events:
                 batch = self._batch(events)
-                if batch is not None:
+                if batch is not None or self._where.only_ends:
                     self._hold_until = loop.time() + self._feed.coalesce_s
+                if batch is not None:
                     return batch
                 continue
             remaining = deadline - loop.time()

@@ -181,6 +181,35 @@ async def test_filters_drop_events_and_no_numbers_and_the_terminal_event_passes(
 
 
 @simulated
+async def test_who_waits_for_the_end_alone_is_not_woken_by_each_commit_and_hears_the_end_at_once() -> None:
+    stage = await Stage().open()
+    await stage.write()
+    watch = stage.watch(where=EventFilter(TERMINAL_KINDS))
+    waiting = asyncio.create_task(watch.next(60))
+    await asyncio.sleep(0.001)
+    assert watch.position == 1
+    for _ in range(3):
+        await stage.write()
+        await asyncio.sleep(0.001)
+    assert watch.position == 1, "three commits within the pause"
+    await stage.end()
+    assert sequences(await waiting) == [5]
+    assert asyncio.get_running_loop().time() == 0.004
+
+
+@simulated
+async def test_the_first_event_that_passes_a_filter_is_not_held_back_by_those_that_did_not() -> None:
+    stage = await Stage().open()
+    await stage.write(step="a")
+    watch = stage.watch(where=EventFilter(steps=frozenset({"b"})))
+    waiting = asyncio.create_task(watch.next(60))
+    await asyncio.sleep(0.001)
+    await stage.write(step="b")
+    assert sequences(await waiting) == [2]
+    assert asyncio.get_running_loop().time() == 0.001
+
+
+@simulated
 async def test_a_slow_watcher_costs_bounded_memory_and_misses_nothing() -> None:
     stage = await Stage().open()
     await stage.write()
