@@ -45,7 +45,7 @@ class System:
         self._resources = resources
         self._watchdog = watchdog
         self._start = clock.now()
-        self._since: dict[str, tuple[HealthStatus, Micros]] = {}
+        self._since: dict[str, tuple[HealthStatus, Micros | None]] = {}
 
     def info(self) -> ServerInfo:
         settings = self._settings
@@ -78,6 +78,7 @@ class System:
         worst = max((component.status for component in vital), key=_SEVERITY.index)
         if worst is HealthStatus.HEALTHY and any(r.status is not HealthStatus.HEALTHY for r in resources):
             worst = HealthStatus.DEGRADED
+        self._since = {component.name: (component.status, component.since) for component in (*vital, *resources)}
         return ServerHealth(status=worst, components=[*vital, *resources], draining=self._engine.draining)
 
     async def stats(self) -> ServerStats:
@@ -108,7 +109,6 @@ class System:
     def _component(self, name: str, status: HealthStatus, latency_s: float | None, error: str) -> ComponentHealth:
         known = self._since.get(name)
         since = known[1] if known is not None and known[0] is status else self._clock.now()
-        self._since[name] = (status, since)
         return ComponentHealth(name=name, status=status, latency_s=latency_s, last_error=error, since=since)
 
 

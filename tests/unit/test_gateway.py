@@ -368,6 +368,16 @@ async def test_health_is_plain_json_and_starts_the_gateway_and_opens_no_resource
     await gateway.close()
 
 
+async def test_a_registered_reference_that_fits_no_type_is_unhealthy_and_hides_nothing_else(gateway: Gateway) -> None:
+    gateway.resource_registry.register("typo", {"type": "databse"})
+    gateway.resource_registry.register_factory("ledger", list)
+    health = await gateway.health_check()
+    assert health["status"] == "degraded"
+    assert health["resources"]["ledger"]["status"] == "idle"
+    assert health["resources"]["typo"]["status"] == "unhealthy"
+    assert "did you mean 'database'?" in health["resources"]["typo"]["last_error"]
+
+
 async def test_health_asks_live_resources_by_their_own_checks_now(gateway: Gateway) -> None:
     state = {"label": "x", "well": True}
 

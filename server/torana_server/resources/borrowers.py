@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torana_server.core.clock import Clock, Micros, to_datetime
@@ -51,12 +51,16 @@ class Holdings:
         self._held.pop(connection, None)
 
     def exhausted(self, borrower: Borrower, *, size: int, waited_s: float) -> ResourceError:
-        """RESOURCE_POOL_EXHAUSTED: every one of `size` connections is lent out, longest held first."""
-        holders = sorted(self._held.values(), key=lambda holding: holding.since)
+        """RESOURCE_POOL_EXHAUSTED: every one of `size` connections is lent out, longest held first.
+
+        Of an operator's pool other tenants may hold some: of these it tells the number alone.
+        """
+        own = [holding for holding in self._held.values() if holding.borrower.tenant == borrower.tenant]
+        holders = sorted(own, key=lambda holding: holding.since)
         return ResourceError(
             f"Resource '{borrower.resource}': all {size} connections of its pool are in use and none came back within "
-            f"{waited_s:g} s. Held by {_listed(holders)}. Hold connections for a shorter time, give them back with "
-            "'async with', or raise the pool's size in the resource's config.",
+            f"{waited_s:g} s. Held by {_listed(holders, len(self._held) - len(own))}. "
+            "Hold connections for a shorter time, give them back with 'async with', or raise the pool's size in the resource's config.",
             reason=Reason.RESOURCE_POOL_EXHAUSTED,
             metadata={
                 "resource": borrower.resource,
@@ -74,8 +78,10 @@ def lease_ended(borrower: Borrower) -> ResourceError:
     )
 
 
-def _listed(holders: Iterable[Holding]) -> str:
-    texts = [str(holding) for holding in holders]
-    shown = "; ".join(texts[:_HOLDERS_SHOWN_MAX])
-    more = len(texts) - _HOLDERS_SHOWN_MAX
-    return f"{shown}; and {more} more" if more > 0 else shown or "connections that are being opened"
+def _listed(holders: Sequence[Holding], of_others: int) -> str:
+    texts = [str(holding) for holding in holders[:_HOLDERS_SHOWN_MAX]]
+    if len(holders) > _HOLDERS_SHOWN_MAX:
+        texts.append(f"and {len(holders) - _HOLDERS_SHOWN_MAX} more")
+    if of_others:
+        texts.append(f"{of_others} by other tenants")
+    return "; ".join(texts) or "connections that are being opened"

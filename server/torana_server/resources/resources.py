@@ -147,11 +147,9 @@ class Resources:
 
     async def list(self, principal: Principal) -> list[ResourceStatus]:
         """Shared names and live pools of the tenant, by name. Opens nothing."""
-        shared = [
-            (entry, self._shared_target(principal.tenant, entry)) for entry in self.registry.shared(principal.tenant)
-        ]
-        statuses = [self._shared_status(principal, entry, target) for entry, target in shared]
-        named = {self._pools.of_line(target.line) for _, target in shared}
+        shared = self.registry.shared(principal.tenant)
+        statuses = [self._shared_status(principal, entry) for entry in shared]
+        named = {self._shared_pool(principal.tenant, entry) for entry in shared}
         statuses += [
             self._pool_status(principal, pool)
             for pool in self._pools.all()
@@ -261,7 +259,7 @@ class Resources:
     def _pool(self, principal: Principal, name: str) -> Pool | None:
         shared = self.registry.get(principal.tenant, name)
         if shared is not None:
-            return self._pools.of_line(self._shared_target(principal.tenant, shared).line)
+            return self._shared_pool(principal.tenant, shared)
         for pool in self._pools.all():
             if pool.name == name and pool.target.tenant == principal.tenant:
                 return pool
@@ -270,13 +268,24 @@ class Resources:
     def _status(self, principal: Principal, name: str) -> ResourceStatus:
         shared = self.registry.get(principal.tenant, name)
         if shared is not None:
-            return self._shared_status(principal, shared, self._shared_target(principal.tenant, shared))
+            return self._shared_status(principal, shared)
         pool = self._pool(principal, name)
         if pool is None:
             raise _not_found(name)
         return self._pool_status(principal, pool)
 
-    def _shared_status(self, principal: Principal, shared: Shared, target: Target) -> ResourceStatus:
+    def _shared_pool(self, tenant: str, shared: Shared) -> Pool | None:
+        """The live pool. What the operator registered may fit no type; then there can be none."""
+        try:
+            return self._pools.of_line(self._shared_target(tenant, shared).line)
+        except ResourceError:
+            return None
+
+    def _shared_status(self, principal: Principal, shared: Shared) -> ResourceStatus:
+        try:
+            target = self._shared_target(principal.tenant, shared)
+        except ResourceError as error:
+            return _unusable(shared, error)
         reserved = isinstance(shared, SharedObject) or shared.reserved
         pool = self._pools.of_line(target.line)
         if pool is not None:
@@ -313,6 +322,19 @@ def _state(pool: Pool) -> ResourceState:
     if pool.draining:
         return ResourceState.DRAINING
     return ResourceState.HEALTHY if pool.healthy else ResourceState.UNHEALTHY
+
+
+def _unusable(shared: Shared, error: ResourceError) -> ResourceStatus:
+    """One registration that is wrong must not hide how all the others are."""
+    wrong = "; ".join(f"{violation.path}: {violation.message}" for violation in error.violations)
+    return ResourceStatus(
+        name=shared.name,
+        type=error.metadata.get("resourceType", ""),
+        description="",
+        state=ResourceState.UNHEALTHY,
+        last_error=f"{error.message} {wrong}",
+        reserved=True,
+    )
 
 
 def _not_found(name: str) -> ResourceNotFoundError:
