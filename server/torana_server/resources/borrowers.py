@@ -60,7 +60,8 @@ class Holdings:
         return ResourceError(
             f"Resource '{borrower.resource}': all {size} connections of its pool are in use and none came back within "
             f"{waited_s:g} s. Held by {_listed(holders, len(self._held) - len(own))}. "
-            "Hold connections for a shorter time, give them back with 'async with', or raise the pool's size in the resource's config.",
+            "Hold connections for a shorter time, give them back with 'async with', or raise the pool's size in "
+            "the resource's config.",
             reason=Reason.RESOURCE_POOL_EXHAUSTED,
             metadata={
                 "resource": borrower.resource,
