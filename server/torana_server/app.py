@@ -83,7 +83,6 @@ class Application:
         self._server_id = new_id()
         self.clock = clock or SystemClock()
         self.secrets = parts.secrets or SecretManager(cache_ttl=settings.secret_cache_ttl_s)
-        self.secrets.attach(self._vault)
         logs.redact_with(self.secrets.redactor)
         self.functions = parts.functions
         self._threads = StepThreads(settings.threads_max)
@@ -120,6 +119,7 @@ class Application:
         self.fatal = asyncio.Event()
         """Set when the journal failed: the process must stop, so that recovery starts clean."""
         self._failure: Exception | None = None
+        self.secrets.attach(self._vault)  # last: a gateway that could not be made leaves the manager to the next
 
     def _engine(self) -> Engine:
         settings = self.settings

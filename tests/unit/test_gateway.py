@@ -5,7 +5,7 @@ import json
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock, patch
 
 import pytest
@@ -113,6 +113,18 @@ async def test_a_missing_secret_has_an_error_of_its_own(gateway: Gateway) -> Non
 async def test_two_open_gateways_cannot_have_one_secret_manager(gateway: Gateway) -> None:
     with pytest.raises(StateError, match="give each gateway its own"):
         Gateway(enable_durability=False, secret_manager=gateway.secret_manager)
+
+
+async def test_two_gateways_cannot_have_one_secret_manager_before_either_has_started() -> None:
+    secrets = SecretManager()
+    with pytest.raises(InvalidRequestError, match="resource_resolver"):
+        Gateway(enable_durability=False, secret_manager=secrets, resource_resolver=cast("Any", "mine"))
+    first = Gateway(enable_durability=False, secret_manager=secrets)
+    with pytest.raises(StateError, match="give each gateway its own"):
+        Gateway(enable_durability=False, secret_manager=secrets)
+    await first.close()
+    async with Gateway(enable_durability=False, secret_manager=secrets) as second:
+        await second.secret_manager.store_secret("db", SECRET)
 
 
 # --- running --------------------------------------------------------------------------------------------------------

@@ -77,11 +77,12 @@ class SecretManager:
     def attach(self, supply: Supply) -> None:
         """Says where the vault is, for `open_attached` and for the first use before it; called by the gateway.
 
-        Raises StateError when the manager has the open vault of another gateway.
+        Raises StateError when the manager belongs to another gateway that is not closed.
         """
-        if self._vault is not None and self._volatile is None:
+        attached = self._supply is not None and not self._closed
+        if attached or (self._vault is not None and self._volatile is None):
             raise StateError(
-                "the secret manager belongs to a gateway that is open; give each gateway its own",
+                "the secret manager belongs to another gateway that is not closed; give each gateway its own",
                 reason=Reason.INVALID_REQUEST,
             )
         self._supply = supply
