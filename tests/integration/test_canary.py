@@ -186,6 +186,7 @@ async def read_everything(client: torana.Client, sweep: Sweep, world: World) -> 
         sweep.add(name, await getattr(client, name)())
     for secret in world.secrets:
         sweep.add("get_secret", await client.get_secret(secret))
+        sweep.add("list_secret_versions", *[version async for version in client.list_secret_versions(secret)])
     async with client.watch_executions(cursor="0") as feed:
         ended = 0
         total = sum([execution.is_finished async for execution in client.list_executions()])

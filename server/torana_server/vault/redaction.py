@@ -13,18 +13,22 @@ from torana_server.vault.secret import REDACTED
 CHARS_MIN = 6
 """Shorter values are ignored: they would match ordinary words."""
 VALUES_MAX = 10_000
+CHARS_MAX = 4 * 1024 * 1024
+"""Of all values together. What is kept for a value is some twenty times as long as it is."""
 
 
 class Redactor:
     """Finds registered values as they are, and in base64 (at any offset), hex, URL and JSON escapes.
 
-    Holds the latest `values_max` values. A text costs time by its own length, not by the number of values.
+    Holds the latest values, `values_max` of them and `chars_max` characters at most. A text costs time by its own length, not by the number of values.
     Thread-safe: log handlers call it from anywhere.
     """
 
-    def __init__(self, values_max: int = VALUES_MAX) -> None:
+    def __init__(self, values_max: int = VALUES_MAX, chars_max: int = CHARS_MAX) -> None:
         self._values_max = values_max
+        self._chars_max = chars_max
         self._values: dict[str, None] = {}
+        self._chars = 0
         self._index: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
 
@@ -37,8 +41,9 @@ class Redactor:
                     del self._values[value]  # goes to the end: in use again
                 else:
                     _add(self._index, value)
+                    self._chars += len(value)
                 self._values[value] = None
-            if len(self._values) > self._values_max:
+            if len(self._values) > self._values_max or self._chars > self._chars_max:
                 self._forget_oldest()
 
     def redact(self, text: str) -> str:
@@ -58,8 +63,12 @@ class Redactor:
 
     def _forget_oldest(self) -> None:
         """Forgets a quarter at once, so that rebuilding the index is rare."""
-        for value in list(self._values)[: len(self._values) - self._values_max * 3 // 4]:
+        values_kept, chars_kept = self._values_max * 3 // 4, self._chars_max * 3 // 4
+        for value in list(self._values):
+            if len(self._values) <= values_kept and self._chars <= chars_kept:
+                break
             del self._values[value]
+            self._chars -= len(value)
         index: dict[str, tuple[str, ...]] = {}
         for value in self._values:
             _add(index, value)

@@ -80,3 +80,13 @@ def test_the_values_longest_unused_are_forgotten_first() -> None:
     assert made.redact("secret-0") == "[redacted]"
     assert made.redact("secret-8") == "[redacted]"
     assert made.redact("secret-1") == "secret-1"
+
+
+def test_long_values_are_bounded_by_their_characters() -> None:
+    made = Redactor(chars_max=400)
+    longs = [f"{n}" * 100 for n in range(6)]
+    for long in longs:
+        made.register([long])
+    assert [made.redact(long) == "[redacted]" for long in longs] == [False, False, True, True, True, True]
+    made.register(longs[-4:])
+    assert made.redact(longs[2]) == "[redacted]", "what is registered again is counted once"
