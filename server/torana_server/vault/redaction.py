@@ -20,7 +20,8 @@ CHARS_MAX = 4 * 1024 * 1024
 class Redactor:
     """Finds registered values as they are, and in base64 (at any offset), hex, URL and JSON escapes.
 
-    Holds the latest values, `values_max` of them and `chars_max` characters at most. A text costs time by its own length, not by the number of values.
+    Holds the latest values, `values_max` of them and `chars_max` characters at most. A text costs time by its own
+    length, not by the number of values.
     Thread-safe: log handlers call it from anywhere.
     """
 
