@@ -20,7 +20,10 @@ class Durability(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """`max_attempts` counts failures, the first attempt included. Error types are class names or reasons."""
+    """`max_attempts` counts failures, the first attempt included. Error types are class names or reasons.
+
+    `max_interval_s` is the longest pause, and no shorter than the first, `initial_interval_s`.
+    """
 
     max_attempts: int = 1
     initial_interval_s: float = 1.0

@@ -64,7 +64,9 @@ class _RetryForm(_Form):
         description="Factor from one pause to the next.",
         json_schema_extra={"minimum": 1, "maximum": 1_000},
     )
-    max_interval: _Duration = Field(NO_RETRY.max_interval_s, description="Upper bound of a pause.")
+    max_interval: _Duration = Field(
+        NO_RETRY.max_interval_s, description="Upper bound of a pause, no shorter than initial_interval."
+    )
     jitter: float = Field(
         NO_RETRY.jitter,
         description="Share of a pause that is random, 0 to 1.",

@@ -121,6 +121,9 @@ def _retry_problems(retry: RetryPolicy, path: str) -> Iterator[Violation]:
         yield Violation(f"{path}.max_attempts", f"must be at least 1, not {retry.max_attempts}")
     yield from _duration_problems(retry.initial_interval_s, f"{path}.initial_interval", zero_allowed=True)
     yield from _duration_problems(retry.max_interval_s, f"{path}.max_interval", zero_allowed=True)
+    if retry.initial_interval_s > retry.max_interval_s >= 0:
+        over = f"{retry.initial_interval_s:g} s is above max_interval, {retry.max_interval_s:g} s; raise max_interval"
+        yield Violation(f"{path}.initial_interval", over)
     if not 1 <= retry.backoff <= 1_000:
         yield Violation(f"{path}.backoff", f"must be from 1 to 1,000, not {retry.backoff:g}")
     if not 0 <= retry.jitter <= 1:

@@ -94,6 +94,10 @@ EXCLUSIVE = "only exclusive routes may share an input"
         ),
         (workflow(code("a"), durability_steps=0), ["durability_steps: must be at least 1, not 0"]),
         (
+            workflow(code("a", retry=RetryPolicy(initial_interval_s=3_600))),
+            ["steps[0].retry.initial_interval: 3600 s is above max_interval, 60 s; raise max_interval"],
+        ),
+        (
             workflow(
                 code(
                     "a",

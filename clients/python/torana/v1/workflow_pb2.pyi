@@ -289,7 +289,7 @@ class RetryPolicy(_message.Message):
 
     @_builtins.property
     def max_interval(self) -> _duration_pb2.Duration:
-        """Upper bound of a pause. Unset: 60 s."""
+        """Upper bound of a pause, no shorter than `initial_interval`. Unset: 60 s."""
 
     @_builtins.property
     def retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
