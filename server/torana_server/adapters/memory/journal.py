@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from bisect import bisect_left, insort
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,7 @@ from torana_server.adapters.journal_rules import (
 )
 from torana_server.core.errors import ConflictError
 from torana_server.execution.events import JOURNAL_FORMAT, EventKind
-from torana_server.execution.filters import Filter, matches
+from torana_server.execution.filters import Filter, Operator, matches
 from torana_server.execution.ports import (
     TERMINAL_STATES,
     CancelRequest,
@@ -56,6 +57,8 @@ class MemoryJournal:
         self._listener: JournalListener | None = None
         self._records: dict[str, _Record] = {}
         self._keys: dict[tuple[str, str, str], str] = {}
+        self._sorted: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+        """Ids that rise: those of a tenant by (tenant, None), the retries of an execution by (tenant, execution)."""
         self._log: list[PositionedEvent] = []
         self._owned: set[str] = set()
         self._unowned: set[str] = set()
@@ -78,6 +81,9 @@ class MemoryJournal:
         record = _Record(replace(summary, latest_sequence=0))
         self._records[summary.execution] = record
         self._owned.add(summary.execution)
+        insort(self._sorted[summary.tenant, None], summary.execution)
+        if summary.retry_of:
+            insort(self._sorted[summary.tenant, summary.retry_of], summary.execution)
         if summary.idempotency_key:
             self._keys[key] = summary.execution
         self._write(record, events)
@@ -161,13 +167,10 @@ class MemoryJournal:
 
     async def summaries(self, tenant: str, where: Filter, *, limit: int, before: str | None) -> list[Summary]:
         self._opened()
-        newest = (self._records[execution].summary for execution in sorted(self._records, reverse=True))
-        found = (
-            summary
-            for summary in newest
-            if summary.tenant == tenant and (before is None or summary.execution < before) and matches(where, summary)
-        )
-        return list(itertools.islice(found, limit))
+        ids = self._sorted.get((tenant, _retried(where)), [])
+        end = len(ids) if before is None else bisect_left(ids, before)
+        newest = (self._records[ids[index]].summary for index in reversed(range(end)))
+        return list(itertools.islice((summary for summary in newest if matches(where, summary)), limit))
 
     async def find(self, tenant: str, workflow: str, idempotency_key: str) -> Summary | None:
         execution = self._keys.get((tenant, workflow, idempotency_key))
@@ -244,3 +247,10 @@ class MemoryJournal:
         if execution not in self._owned:
             raise not_owned(execution)
         return self._records[execution]
+
+
+def _retried(where: Filter) -> str | None:
+    """The execution whose retries are asked for, if that is what is asked."""
+    return next(
+        (str(one.value) for one in where.terms if one.field == "retry_of" and one.operator is Operator.EQ), None
+    )
