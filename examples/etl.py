@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
 
 from torana_server import Gateway, ResourceReference, RetryPolicy, StepContext, WorkflowBuilder, WorkflowRequest
 
@@ -22,7 +21,7 @@ COLUMNS = """
 
 
 async def extract(schema: str, ctx: StepContext) -> dict[str, object]:
-    database: Any = await ctx.get_resource("source")
+    database = await ctx.get_resource("source")
     rows = await database.fetch(COLUMNS, schema)
     await ctx.progress(1.0, f"{len(rows)} columns")
     return {"rows": [list(row) for row in rows]}
@@ -38,7 +37,7 @@ def transform(rows: list[list[str]]) -> dict[str, object]:
 
 async def load(tables: dict[str, dict[str, str]], schema: str, ctx: StepContext) -> dict[str, object]:
     """May run twice, as every step may: the same entries are written again."""
-    cache: Any = await ctx.get_resource("cache")
+    cache = await ctx.get_resource("cache")
     for number, (table, columns) in enumerate(tables.items(), start=1):
         await cache.hset(f"{schema}.{table}", mapping=columns)
         await ctx.progress(number / len(tables), f"{number} of {len(tables)} tables")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
 
 from torana_server import Gateway, ResourceReference, RetryPolicy, StepContext, WorkflowBuilder, WorkflowRequest
 
@@ -26,7 +25,7 @@ PRICE = 30
 
 async def once(ctx: StepContext, change: str, item: str, amount: int) -> None:
     """Makes the change with an entry of it, both or none. A second attempt has the same key, and does nothing."""
-    shop: Any = await ctx.get_resource("shop")
+    shop = await ctx.get_resource("shop")
     async with shop.transaction() as connection:
         new = "INSERT INTO ledger VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING entry"
         if await connection.fetchval(new, ctx.idempotency_key, amount) is not None and change:
@@ -34,7 +33,7 @@ async def once(ctx: StepContext, change: str, item: str, amount: int) -> None:
 
 
 async def prepare(ctx: StepContext) -> None:
-    shop: Any = await ctx.get_resource("shop")
+    shop = await ctx.get_resource("shop")
     await shop.execute(TABLES)
 
 

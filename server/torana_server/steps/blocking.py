@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torana_server.steps.context import StepContext
 from torana_server.steps.log import StepLogger
@@ -32,7 +32,7 @@ class BlockingStepContext:
     def logger(self) -> StepLogger:
         return self._ctx.logger
 
-    def get_resource(self, name: str) -> object:
+    def get_resource(self, name: str) -> Any:
         return self.wait(self._ctx.get_resource(name))
 
     def progress(self, fraction: float, message: str = "", **data: object) -> None:

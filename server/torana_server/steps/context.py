@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from torana_server.core.clock import to_datetime
 from torana_server.core.errors import Reason, StepError
@@ -164,7 +164,7 @@ class StepContext:
             self._logger = StepLogger(self._log, level, self._call.log_fields())
         return self._logger
 
-    async def get_resource(self, name: str) -> object:
+    async def get_resource(self, name: str) -> Any:
         """The live object bound to `name`. Raises StepError (RESOURCE_NOT_DECLARED), ResourceError."""
         self._refuse_when_over()
         declared = self._call.step.required_resources

@@ -11,14 +11,14 @@ DAILY = RetryPolicy(max_attempts=3, initial_interval_s=86_400, max_interval_s=7 
 
 
 async def charge(amount: int, ctx: StepContext) -> object:
-    api: Any = await ctx.get_resource("payments")
+    api = await ctx.get_resource("payments")
     async with api.post("/charges", json={"amount": amount, "key": ctx.idempotency_key}) as response:
         response.raise_for_status()
         return await response.json()
 
 
 async def note(ctx: StepContext) -> None:
-    database: Any = await ctx.get_resource("db")
+    database = await ctx.get_resource("db")
     await database.execute("INSERT INTO notes VALUES ($1)", ctx.idempotency_key)
 
 

@@ -23,7 +23,7 @@ class BadAddressError(Exception):
 
 async def ask_for_label(ctx: StepContext, parcel: dict[str, Any]) -> Any:
     """One try. The idempotency key is the same in every one, so the carrier prints one label."""
-    carrier: Any = await ctx.get_resource("carrier")
+    carrier = await ctx.get_resource("carrier")
     headers = {"Idempotency-Key": ctx.idempotency_key}
     async with carrier.post("/labels", json=parcel, headers=headers) as response:
         answer = await response.json()

@@ -40,7 +40,7 @@ return {"version": version, "inside": inside}
 
 async def replay(garage: str, ctx: StepContext) -> dict[str, Any]:
     """What the events alone say, in their order."""
-    ledger: Any = await ctx.get_resource("ledger")
+    ledger = await ctx.get_resource("ledger")
     inside: list[str] = []
     version = 0
     async with ledger.transaction() as connection:

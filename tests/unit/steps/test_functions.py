@@ -94,7 +94,7 @@ async def test_a_plain_def_has_a_context_that_blocks() -> None:
         ctx.emit("row", [1])
         ctx.checkpoint({"at": 1})
         ctx.logger.info("from %s", "thread")
-        db: Any = ctx.get_resource("db")
+        db = ctx.get_resource("db")
         return [ctx.step_name, ctx.cancelled, ctx.wait(db.fetchval("SELECT n"))]
 
     world = World()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import date
-from typing import Any
 
 import pytest
 from pydantic import Field
@@ -15,7 +14,7 @@ from torana_server.testing import FakeCache, FakeDatabase, FakeHttpApi, LogLine,
 
 
 async def load(day: date, *, ctx: StepContext) -> dict[str, object]:
-    database: Any = await ctx.get_resource("db")
+    database = await ctx.get_resource("db")
     rows = await database.fetch("SELECT * FROM sales WHERE day = $1", day)
     await ctx.progress(1.0, "loaded", rows=len(rows))
     await ctx.emit("sales", rows)
