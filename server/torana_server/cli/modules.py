@@ -14,9 +14,9 @@ from typing import Any
 
 from torana_server.cli import output
 from torana_server.cli.exits import UsageError
+from torana_server.core.names import did_you_mean
 from torana_server.gateway import Gateway
 from torana_server.settings import LoadedSettings, settings_in_force
-from torana_server.workflow import did_you_mean
 
 FORM = "write MODULE:NAME, such as shop:gateway or shop/app.py:gateway"
 OF_THE_COMMAND = ("address", "workflows_dir", "workflows_reload")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from torana_server.core.errors import InvalidRequestError, Violation
-from torana_server.workflow import did_you_mean
+from torana_server.core.names import did_you_mean
 
 PREFIX: Final = "TORANA_"
 CONFIG_VARIABLE: Final = "TORANA_CONFIG"

@@ -21,8 +21,9 @@ from torana_server.core.errors import (
     Violation,
 )
 from torana_server.core.ids import NAME_RULE, is_name
+from torana_server.core.names import did_you_mean
 from torana_server.steps.context import StepContext
-from torana_server.workflow import did_you_mean, holds_template
+from torana_server.workflow import holds_template
 
 ENTRY_POINT_GROUP = "torana.step_types"
 

@@ -15,7 +15,6 @@ from torana_server.workflow.definition import (
 from torana_server.workflow.durations import parse_duration
 from torana_server.workflow.forms import from_form, from_json, json_schema, to_form, to_json
 from torana_server.workflow.graph import Edge
-from torana_server.workflow.names import did_you_mean
 from torana_server.workflow.outcome import Outcome, error_output
 from torana_server.workflow.paths import PathNotFoundError, look_up, parse_path
 from torana_server.workflow.plan import Plan, PlannedStep, compile_plan
@@ -53,7 +52,6 @@ __all__ = [
     "compile_plan",
     "config_for",
     "definition_schema",
-    "did_you_mean",
     "edge_taken",
     "error_output",
     "from_form",

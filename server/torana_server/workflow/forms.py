@@ -26,6 +26,7 @@ from pydantic_core import CoreSchema, ErrorDetails
 
 from torana_server.core.errors import InvalidRequestError, InvalidWorkflowError, Violation
 from torana_server.core.ids import NAME_PATTERN, NAME_RULE
+from torana_server.core.names import did_you_mean
 from torana_server.core.values import parse
 from torana_server.workflow.definition import (
     NO_RETRY,
@@ -37,7 +38,6 @@ from torana_server.workflow.definition import (
     StepTimeout,
 )
 from torana_server.workflow.durations import PATTERN, parse_duration, written_duration
-from torana_server.workflow.names import did_you_mean
 
 _DURATION_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": PATTERN}]}
 _Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]

@@ -9,9 +9,9 @@ from typing import Any
 
 from torana_server.core.clock import Clock, Micros, SystemClock
 from torana_server.core.errors import Violation, WorkflowNotFoundError
+from torana_server.core.names import did_you_mean
 from torana_server.workflow.builder import Workflow
 from torana_server.workflow.definition import Definition
-from torana_server.workflow.names import did_you_mean
 from torana_server.workflow.plan import Plan, compile_plan
 from torana_server.workflow.ports import StepCatalog
 from torana_server.workflow.revision import revision_of

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from torana_server.core.errors import Violation
+from torana_server.core.names import did_you_mean
 from torana_server.workflow.definition import ERROR_ROUTE, Definition, Step
 from torana_server.workflow.graph import Edge, cycles, edge_of, edges_of, ordered
-from torana_server.workflow.names import did_you_mean
 from torana_server.workflow.ports import StepCatalog
 from torana_server.workflow.templates import compile_template
 

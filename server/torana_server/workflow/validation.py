@@ -19,11 +19,11 @@ from torana_server.core.limits import (
     LABELS_MAX,
     STEPS_PER_WORKFLOW_MAX,
 )
+from torana_server.core.names import did_you_mean
 from torana_server.core.values import encode, size_of
 from torana_server.workflow.credentials import credential_problems
 from torana_server.workflow.definition import Definition, RetryPolicy, Step
 from torana_server.workflow.forms import to_form
-from torana_server.workflow.names import did_you_mean
 from torana_server.workflow.paths import parse_path
 from torana_server.workflow.ports import StepCatalog
 from torana_server.workflow.routes import flow_problems
