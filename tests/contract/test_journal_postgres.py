@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.conftest import PostgresDatabase, postgres, postgres_server, temporary_root  # noqa: F401 — fixtures
 from contract.journal_suite import DurableJournalSuite
+from integration.conftest import PostgresDatabase
 from torana_server.adapters.postgres.journal import PostgresJournal
 from torana_server.execution.ports import Journal
 

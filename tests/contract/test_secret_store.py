@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from torana_server.adapters.memory.secrets import MemorySecretStore
+from torana_server.adapters.postgres.connection import Place
+from torana_server.adapters.postgres.secrets import PostgresSecretStore
 from torana_server.adapters.sqlite.secrets import SqliteSecretStore
 from torana_server.core.clock import Micros
 from torana_server.core.errors import UnavailableError
@@ -26,10 +28,22 @@ from torana_server.vault import (
 )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SecretStore]:
-    opened: SecretStore
-    opened = MemorySecretStore() if request.param == "memory" else await SqliteSecretStore.open(tmp_path / "v.db")
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Awaitable[SecretStore]:
+    if request.param == "memory":
+        return in_memory()
+    if request.param == "sqlite":
+        return SqliteSecretStore.open(tmp_path / "v.db")
+    return PostgresSecretStore.open(Place(request.getfixturevalue("postgres_url"), "torana"))
+
+
+async def in_memory() -> SecretStore:
+    return MemorySecretStore()
+
+
+@pytest.fixture
+async def store(opening: Awaitable[SecretStore]) -> AsyncIterator[SecretStore]:
+    opened = await opening
     yield opened
     await opened.close()
 
@@ -236,3 +250,12 @@ async def test_a_closed_store_answers_unavailable_and_closes_again(store: Secret
         await store.get("a", "db", None)
     with pytest.raises(UnavailableError):
         await put(store)
+
+
+async def test_text_with_any_code_point_comes_back_as_it_was(store: SecretStore) -> None:
+    odd = dataclasses.replace(record(tenant="t\x00\x01\U0001f600"), subject="\x00", purpose="a\x01\x00b\x02")
+    await store.put(new(tenant=odd.tenant), odd)
+    assert await without_sequence(store, odd.tenant) == [dataclasses.replace(odd, version=1)]
+    found = await store.get(odd.tenant, "db", None)
+    assert found is not None
+    assert found.tenant == odd.tenant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torana_server.core.clock import Micros
 from torana_server.core.errors import UnavailableError
@@ -119,6 +119,9 @@ class MemorySecretStore:
     async def epoch(self) -> int:
         self._check_open()
         return self._epoch
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """No other process changes this store."""
 
     async def append_audit(self, records: Sequence[AuditRecord]) -> None:
         self._check_open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,8 +32,8 @@ from torana_server.vault.secret import Secret
 from torana_server.vault.tenant_keys import TenantKeys
 from torana_server.vault.values import string_leaves
 
-EPOCH_POLL_S = 2.0
-"""A change by another process is seen this much later at the latest, while the store answers."""
+EPOCH_POLL_S = 1.0
+"""A change by another process is seen at once where the store tells, and else this much later while it answers."""
 PURPOSE_CHARS_MAX = 512
 
 _Result = TypeVar("_Result")
@@ -77,6 +78,7 @@ class OpenVault:
         await self._keys.verify()
         self._epoch = await self._store.epoch()
         self._poll_at_s = self._monotonic() + EPOCH_POLL_S
+        self._store.listen(self._poll_soon)
 
     async def read(self, principal: Principal, name: str, version: int | None, purpose: str) -> Decrypted:
         """A secret, audited. Raises SecretNotFoundError when absent or expired, VaultError when corrupt."""
@@ -205,6 +207,9 @@ class OpenVault:
         secret = Secret(await self.decrypt(row))
         self._redactor.register(string_leaves(secret.reveal()))
         return Decrypted(secret, row.version, row.expire_time)
+
+    def _poll_soon(self) -> None:
+        self._poll_at_s = -math.inf
 
     async def _poll_epoch(self) -> None:
         self._poll_at_s = self._monotonic() + EPOCH_POLL_S

@@ -167,6 +167,11 @@ class SecretStore(Protocol):
         """A number that grows with every `put` and `delete` of any process."""
         ...
 
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Calls `changed` on the event loop whenever another process may have advanced the epoch, until the store is
+        closed. A hint that may be late, merged or lost, or never come: poll the epoch behind it."""
+        ...
+
     async def append_audit(self, records: Sequence[AuditRecord]) -> None:
         """All or none, in order."""
         ...

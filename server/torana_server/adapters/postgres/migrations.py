@@ -25,7 +25,8 @@ async def migrate(connection: asyncpg.Connection, schema: str) -> None:
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", f'"{schema}"'):
+            await connection.execute(f'CREATE SCHEMA "{schema}"')  # needs a privilege that the server may lack after
         version = await _version(connection, schema)
         if version > VERSION:
             raise UnavailableError(

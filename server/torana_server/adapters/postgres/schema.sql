@@ -1,4 +1,5 @@
--- The journal's tables in a schema of their own. `migrations.py` runs this on an empty schema; see there for older ones.
+-- The tables of journal and vault in a schema of their own. `migrations.py` runs this on an empty schema; see there for
+-- older ones.
 -- Times are microseconds since the Unix epoch. States: 1 QUEUED, 2 RUNNING, 3 CANCELLING, 4 COMPLETED, 5 FAILED,
 -- 6 CANCELLED (torana.v1.ExecutionState); up to 3 an execution is unfinished. Text of callers is escaped (`texts.py`),
 -- and compared by code point, hence COLLATE "C".
@@ -92,4 +93,62 @@ CREATE TABLE definitions (
     requires text[] NOT NULL
 );
 
+-- The vault. A row of `secrets` outlives its secret: `latest` goes on counting, so that no version number is used twice.
+CREATE TABLE secrets (
+    tenant text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    latest bigint NOT NULL,
+    live boolean NOT NULL,
+    create_time bigint NOT NULL,
+    update_time bigint NOT NULL,
+    expire_time bigint,
+    PRIMARY KEY (tenant, name)
+);
+
+CREATE TABLE secret_versions (
+    tenant text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    create_time bigint NOT NULL,
+    expire_time bigint,
+    envelope bytea NOT NULL, -- see vault/envelope.py
+    PRIMARY KEY (tenant, name, version)
+);
+
+CREATE TABLE tenant_keys (
+    tenant text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    key_id text COLLATE "C" NOT NULL,
+    wrapped bytea NOT NULL,
+    PRIMARY KEY (tenant, version)
+);
+
+CREATE INDEX tenant_keys_by_key ON tenant_keys (key_id);
+
+CREATE TABLE canaries (
+    key_id text COLLATE "C" PRIMARY KEY,
+    wrapped bytea NOT NULL
+);
+
+-- One row: how often any secret was changed.
+CREATE TABLE secret_epoch (
+    value bigint NOT NULL
+);
+
+CREATE TABLE secret_audit (
+    sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at bigint NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    subject text COLLATE "C" NOT NULL,
+    action text NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    version bigint,
+    purpose text COLLATE "C" NOT NULL,
+    outcome text NOT NULL
+);
+
+CREATE INDEX secret_audit_by_tenant ON secret_audit (tenant, sequence);
+CREATE INDEX secret_audit_by_time ON secret_audit (at);
+
+INSERT INTO secret_epoch (value) VALUES (0);
 INSERT INTO journal (version) VALUES (1);

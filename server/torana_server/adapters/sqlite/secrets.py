@@ -195,6 +195,9 @@ class SqliteSecretStore:
         row = await self._run(_first, _EPOCH, ())
         return int(row[0]) if row else 0
 
+    def listen(self, changed: Callable[[], None]) -> None:
+        """SQLite tells no other process of a change; the epoch does."""
+
     async def append_audit(self, records: Sequence[AuditRecord]) -> None:
         await self._run(_append_audit, records)
 
