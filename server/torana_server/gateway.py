@@ -99,6 +99,7 @@ class Gateway(Executing):
             for key, function in workflow.functions.items():
                 function_name, _, version = key.rpartition("@")
                 self._app.functions.register(function_name, function, version)
+            self._engine.offers_changed()
         return self._app.workflows.register(
             workflow,
             name=name,
@@ -119,10 +120,12 @@ class Gateway(Executing):
     def register_function(self, name: str, function: Callable[..., Any], version: str = "1") -> None:
         """Makes a function available to `function` steps and, by its name, to source steps."""
         self._app.functions.register(name, function, version)
+        self._engine.offers_changed()
 
     def register_step_type(self, step_type: StepType[Any]) -> None:
         """Makes a type of step available. Raises ConflictError for a name that is taken."""
         self._app.step_types.register(step_type)
+        self._engine.offers_changed()
 
     def register_resource_type(self, resource_type: type[ResourceType[Any, Any]]) -> None:
         """Makes a type of resource available. Raises ConflictError for a name that is taken."""

@@ -70,6 +70,7 @@ class Driving:
         self._plans: dict[str, Plan] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._claimer: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()
         self.draining = False
 
     def __len__(self) -> int:
@@ -237,9 +238,14 @@ class Driving:
         """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
         self._claimer = asyncio.get_running_loop().create_task(self._claim_for_ever(), name="claim executions")
 
+    def offers_changed(self) -> None:
+        """There is a new function or step type: what was blocked for want of it goes on at once."""
+        self._look_now.set()
+
     async def _claim_for_ever(self) -> None:
         """Also while the server drains: what still runs needs its lease."""
         while True:
+            self._look_now.clear()
             try:
                 await self._journal.renew()
                 await self._claim_all()
@@ -247,7 +253,8 @@ class Driving:
                 logger.warning("looking for unfinished executions waits for the journal: %s", error)
             except Exception:  # a task's boundary: without it no lease would be renewed any more
                 logger.exception("looking for unfinished executions failed; it goes on")
-            await asyncio.sleep(CLAIM_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), CLAIM_INTERVAL_S)
 
     async def _claim_all(self) -> None:
         given_up, self._given_up = self._given_up, []
@@ -257,7 +264,7 @@ class Driving:
         while not self.draining:
             claims = await self._journal.claim(CLAIM_BATCH, capabilities)
             if claims:
-                logger.info("took over %d unfinished executions", len(claims))
+                logger.info("took over unfinished executions: %d", len(claims))
             for claim in claims:
                 self._queue_claim(claim)
             if len(claims) < CLAIM_BATCH:
@@ -380,7 +387,9 @@ def _log_end(executor: Executor) -> None:
         fields["duration_ms"] = (state.end - state.start) / 1_000
     if state.error is not None:
         fields |= {"reason": state.error.reason, "step": state.error.step, "error_type": state.error.type}
-    logger.log(level, "the execution ended", extra=fields)
+        logger.info("the execution %s: %s", state.status.value.lower(), state.error, extra=fields)
+    else:
+        logger.debug("the execution ended", extra=fields)
 
 
 def shutting_down() -> UnavailableError:

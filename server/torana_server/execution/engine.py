@@ -83,6 +83,10 @@ class Engine:
         """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
         self._driving.go_on()
 
+    def offers_changed(self) -> None:
+        """There is a new function or step type: what was blocked for want of it goes on at once."""
+        self._driving.offers_changed()
+
     async def drain(self, grace_s: float) -> None:
         """Accepts nothing new, lets running steps finish for `grace_s`, gives the rest up and ends every watch."""
         await self._driving.drain(grace_s)
