@@ -69,7 +69,7 @@ async def test_the_lines_of_a_call_and_of_its_execution_can_be_joined(tmp_path: 
     (accepted,) = [line for line in lines if line["message"] == "execution accepted"]
     assert (accepted["request_id"], accepted["execution"]) == ("order-7", result.execution_id)
     assert (accepted["trace_id"], accepted["span_id"]) == (trace[3:35], trace[36:52])
-    call = next(line for line in lines if line["message"] == "call" and line["request_id"] == "order-7")
+    call = next(line for line in lines if line["message"].startswith("call ") and line["request_id"] == "order-7")
     assert (call["rpc"], call["code"], call["tenant"]) == ("/torana.v1.ExecutionService/Execute", "OK", "local")
     own = [line["message"] for line in lines if line.get("execution") == result.execution_id]
     assert own.count("step started") == own.count("step completed") == 3
@@ -131,6 +131,18 @@ async def test_an_embedded_gateway_leaves_the_programs_logging_alone(
     (hello,) = [record for record in records if record.message == "hello"]
     assert (hello.execution, hello.workflow, hello.step) == (response.execution_id, "w", "s")
     assert {"step started", "step completed", "the execution ended"} <= {record.message for record in records}
+
+
+async def test_the_line_about_a_failure_says_step_and_error_to_any_formatter(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="torana.execution")
+    gateway = Gateway(data_dir=tmp_path)
+    gateway.register_workflow("w", WorkflowBuilder("w").add_async_code("s", "raise ValueError('no rate')").build())
+    async with gateway:
+        await gateway.execute_workflow("w")
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "torana.execution"]
+    assert line == "the execution failed: step 's', attempt 1: ValueError: no rate"
 
 
 async def test_what_a_resource_was_resolved_to_can_be_traced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ INFO = system_service_pb2.GetInfoRequest()
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[Any]:
-    return [record for record in caplog.records if record.name == "torana.rpc" and record.msg == "call"]
+    return [record for record in caplog.records if record.name == "torana.rpc" and record.message.startswith("call ")]
 
 
 async def trailers_of(call: Any) -> dict[str, Any]:

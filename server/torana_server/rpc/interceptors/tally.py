@@ -70,7 +70,7 @@ class Tally:
         fields = {"code": code.name, "duration_ms": round(duration_s * 1_000, 3), "peer": call.peer}
         if reason:
             fields["reason"] = reason
-        logger.log(level, "call", extra=fields)
+        logger.log(level, "call %s: %s", _short(call.method), code.name, extra=fields)
 
 
 def _is_counted_open(call: Call) -> bool:
