@@ -11,9 +11,14 @@ import grpc
 from torana_server.core.errors import InvalidRequestError, Violation
 from torana_server.rpc.settings import RpcSettings
 
+PORT_MAX = 65_535
+
 
 def check_address(settings: RpcSettings) -> None:
-    """Raises InvalidRequestError for an address that others can reach without TLS, unless that was asked for."""
+    """Raises InvalidRequestError for an address that is none, and for one that others can reach without TLS, unless
+    that was asked for."""
+    if not _has_port(settings.address):
+        raise _refused("address", f"{settings.address!r} needs a port from 0 (any that is free) to {PORT_MAX}")
     if settings.tls_cert is not None or settings.allow_insecure or is_local(settings.address):
         return
     raise _refused(
@@ -21,6 +26,14 @@ def check_address(settings: RpcSettings) -> None:
         f"{settings.address} can be reached from other machines and nothing would be encrypted; give tls_cert and "
         "tls_key, listen on 127.0.0.1, or set allow_insecure if something in front encrypts",
     )
+
+
+def _has_port(address: str) -> bool:
+    """gRPC takes a port above the largest modulo 65,536."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    port = address.rpartition(":")[2]
+    return port.isascii() and port.isdecimal() and int(port) <= PORT_MAX
 
 
 def is_local(address: str) -> bool:

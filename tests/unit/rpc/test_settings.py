@@ -74,3 +74,11 @@ def test_an_address_is_local_when_nothing_else_can_reach_it(address, local) -> N
     with pytest.raises(InvalidRequestError, match="allow_insecure"):
         check_address(settings)
     check_address(RpcSettings(address=address, allow_insecure=True))
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:99999", "127.0.0.1:65536", "127.0.0.1", "localhost:http", "localhost:-1"]
+)
+def test_an_address_without_a_port_that_exists_is_refused(address: str) -> None:
+    with pytest.raises(InvalidRequestError, match="needs a port from 0"):
+        check_address(RpcSettings(address=address))

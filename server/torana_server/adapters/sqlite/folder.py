@@ -40,7 +40,7 @@ class DataFolder:
         except BlockingIOError as error:
             os.close(self._lock)
             raise StateError(
-                f"another process has the journal in {self.path} open; stop it, or use another data folder",
+                f"another server or gateway has the journal in {self.path} open; close it, or use another data folder",
                 reason=Reason.JOURNAL_IN_USE,
             ) from error
 
