@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +100,8 @@ def convert(value: object, depth: int) -> tuple[object, Types]:
     record: Any = value
     if hasattr(type(value), "keys") and hasattr(type(value), "__getitem__"):
         return _object(value, _read(value, lambda: [(key, record[key]) for key in record.keys()]), depth)  # noqa: SIM118 — iterating a record gives its values
+    if inspect.isawaitable(value):
+        raise NotStorableError(f"is of type {type_name(value)}: an 'await' before it is missing", value)
     raise NotStorableError(f"is of type {type_name(value)}, which has no JSON form; use plain values instead", value)
 
 

@@ -189,7 +189,7 @@ class _Parser:
             return self._time(value)
         if field != "state":
             return value
-        state = value.removeprefix("EXECUTION_STATE_")
+        state = value.upper().removeprefix("EXECUTION_STATE_")
         if state not in STATES:
             _refuse(self._start, f"unknown state {value!r}; use one of {', '.join(sorted(STATES))}")
         return state

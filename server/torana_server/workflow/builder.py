@@ -80,7 +80,7 @@ class WorkflowBuilder:
             description=description,
             labels=dict(labels or {}),
             timeout_s=None if timeout is None else self._seconds(timeout, "timeout"),
-            retry=retry or NO_RETRY,
+            retry=self._retry(retry, "retry") or NO_RETRY,
             durability=self._durability(durability),
             durability_steps=durability_steps,
         )
@@ -174,11 +174,17 @@ class WorkflowBuilder:
             inputs=dict(options.get("inputs") or {}),
             required_resources=tuple(resources),
             credentials_ref=credentials_ref,
-            retry=options.get("retry"),
+            retry=self._retry(options.get("retry"), f"steps[{len(self._steps)}].retry"),
             timeout=self._timeout(options.get("timeout")),
         )
         self._steps.append(step)
         return self
+
+    def _retry(self, retry: RetryPolicy | None, path: str) -> RetryPolicy | None:
+        if retry is None or isinstance(retry, RetryPolicy):
+            return retry
+        self._problems.append(Violation(path, f"must be a RetryPolicy(max_attempts=…), not {type(retry).__name__}"))
+        return None
 
     def _timeout(self, timeout: Duration | StepTimeout | None) -> StepTimeout:
         if timeout is None:

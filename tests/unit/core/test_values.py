@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import sqlite3
 from collections import OrderedDict, namedtuple
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -252,6 +253,11 @@ def circle() -> list[object]:
     return value
 
 
+class Awaited:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 def nested(depth: int) -> object:
     value: object = 1
     for _ in range(depth):
@@ -264,6 +270,8 @@ def nested(depth: int) -> object:
     [
         (object(), "", "object", "no JSON form"),
         ({"a": [1, object()]}, "/a/1", "object", "/a/1"),
+        ({"a": asyncio.Event.wait}, "/a", "function", "no JSON form"),
+        ({"a": Awaited()}, "/a", None, "an 'await' before it is missing"),
         ({"a": float("nan")}, "/a", "float", "finite"),
         ([float("-inf")], "/0", "float", "-inf"),
         (Decimal("NaN"), "", "decimal.Decimal", "finite"),

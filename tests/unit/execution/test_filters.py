@@ -134,6 +134,8 @@ def test_quoted_values_and_label_keys_come_back_as_written(value: str, key: str)
     [
         ("workflow = etl AND state = FAILED", True),
         ("workflow = etl AND state = RUNNING", False),
+        ("state = failed", True),
+        ("state != failed", False),
         ("create_time > 2025-12-31T23:59:59.999999Z", True),
         ("create_time > 2026-01-01T00:00:00Z", False),
         ("create_time = 2026-01-01T00:00:00Z", True),

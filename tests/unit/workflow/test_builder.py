@@ -155,6 +155,12 @@ def test_arguments_of_the_wrong_kind_are_named() -> None:
         "steps[5].config.at: is a datetime, which JSON lacks; write it as text or a number",
     ]
     wrong = WorkflowBuilder("w", labels={"a": 1}).add_node("code", 7)  # type: ignore[dict-item, arg-type]  # as above
+    retried = WorkflowBuilder("w", retry=3)  # type: ignore[arg-type]  # as above
+    retried.add_step("a", other, retry={"max_attempts": 3})  # type: ignore[arg-type]  # as above
+    assert problems_of(retried) == [
+        "retry: must be a RetryPolicy(max_attempts=…), not int",
+        "steps[0].retry: must be a RetryPolicy(max_attempts=…), not dict",
+    ]
     assert problems_of(wrong) == ["labels.a: must be text, not a number", "steps[0].name: must be text, not a number"]
 
 
