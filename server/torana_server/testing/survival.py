@@ -56,6 +56,7 @@ async def assert_survives_restart(
 
     Raises AssertionError naming the points at which something was not so, and what happened.
     """
+    __tracebackhide__ = True
     if not isinstance(request, WorkflowRequest):
         request = WorkflowRequest(parameters=request or {})
     trial = _Trial(workflow, request, resources, check, setup)
@@ -163,10 +164,18 @@ def _problems(where: str, recording: Recording, undisturbed: Recording | None, s
     if recording.status != undisturbed.status:
         found.append(f"the execution {recording.status}; undisturbed it {undisturbed.status}")
     elif same_result and recording.result != undisturbed.result:
-        found.append(f"the result is {recording.result!r}; undisturbed it is {undisturbed.result!r}")
+        found += _differences(recording.result, undisturbed.result)
     found += [f"step {step!r} ran again after it had completed" for step in _run_again(recording)]
     for problem in found:
         yield f"{where}: {problem}\n{recording.table()}"
+
+
+def _differences(result: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> Iterator[str]:
+    """An output may say by right which attempt it is of, so each difference names its way out."""
+    for step in {**undisturbed, **result}:
+        found, expected = result.get(step), undisturbed.get(step)
+        if found != expected:
+            yield f"step {step!r} returned {found!r}; undisturbed {expected!r} (same_result=False accepts that)"
 
 
 def _run_again(recording: Recording) -> list[str]:
