@@ -242,6 +242,7 @@ def test_another_key_under_the_same_id_is_a_problem(data) -> None:
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
     [("no key", 0o600, "entry 1"), (keys("own"), 0o644, "mode 0644"), ("", 0o600, "empty")],
+    ids=["no key", "others may read it", "empty"],
 )
 def test_a_key_file_that_cannot_be_used_is_a_problem(tmp_path, text: str, mode: int, said: str) -> None:
     path = tmp_path / "keys"
