@@ -60,7 +60,7 @@ async def test_a_workflow_that_does_not_is_told_where_and_what_happened() -> Non
 
 async def test_a_result_that_changes_with_the_attempt_is_told_unless_that_is_meant() -> None:
     counts = source("return ctx.attempt")
-    with pytest.raises(AssertionError, match="step 'only' returned 2; undisturbed 1 .same_result=False accepts that"):
+    with pytest.raises(AssertionError, match=r"step 'only' returned 2; undisturbed 1 .same_result=False accepts that"):
         await assert_survives_restart(counts)
     survival = await assert_survives_restart(counts, same_result=False)
     assert {run.status for run in survival.recovered.values()} == {"completed"}
