@@ -24,9 +24,6 @@ from torana_server.native import Event, Execution, native_event, native_executio
 from torana_server.request import WorkflowRequest, WorkflowResponse, engine_request
 from torana_server.workflow import WorkflowRegistry
 
-QUIET_S = 3_600.0
-"""How long one wait for the next event may last; nothing is decided by it."""
-
 
 class Executing(ABC):
     """The part of a Gateway that runs workflows. Each call starts the gateway if need be."""
@@ -119,7 +116,7 @@ class Executing(ABC):
         watch = await self._engine.watch(LOCAL, execution_id, after_sequence, where)
         try:
             while not watch.ended:
-                batch = await watch.next(QUIET_S)
+                batch = await watch.next(None)
                 if batch is not None:
                     yield batch
                 elif watch.draining:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import NewType, Protocol
 
@@ -21,6 +24,28 @@ class Clock(Protocol):
 class SystemClock:
     def now(self) -> Micros:
         return Micros(time.time_ns() // 1000)
+
+
+_idle = ContextVar("idle", default=False)
+
+
+@contextmanager
+def idle() -> Iterator[None]:
+    """Marks a pause between two looks around: what waits within it, in this task, waits for no moment in particular.
+
+    Time that jumps from timer to timer passes over such a pause. Only await within: a task that is made there would
+    carry the mark on.
+    """
+    marked = _idle.set(True)
+    try:
+        yield
+    finally:
+        _idle.reset(marked)
+
+
+def is_idle() -> bool:
+    """Whether the caller is within `idle`."""
+    return _idle.get()
 
 
 def to_datetime(at: Micros) -> datetime:

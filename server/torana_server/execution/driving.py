@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from torana_server.core import logs
-from torana_server.core.clock import MICROS_PER_SECOND, seconds
+from torana_server.core.clock import MICROS_PER_SECOND, idle, seconds
 from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.core.limits import EVENT_BYTES_MAX
@@ -253,7 +253,7 @@ class Driving:
                 logger.warning("looking for unfinished executions waits for the journal: %s", error)
             except Exception:  # a task's boundary: without it no lease would be renewed any more
                 logger.exception("looking for unfinished executions failed; it goes on")
-            with contextlib.suppress(TimeoutError):
+            with idle(), contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), CLAIM_INTERVAL_S)
 
     async def _claim_all(self) -> None:

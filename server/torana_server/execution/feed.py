@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from torana_server.core.clock import idle
 from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
 from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.filters import Filter
@@ -24,6 +25,8 @@ COALESCE_S_PER_WATCH = 0.001
 COALESCE_S_MAX = 0.05
 """After a batch, what comes within a short while goes into one more, because messages cost far more than events: 5 ms,
 and 1 ms more for each watch that is open, up to 50 ms. The first batch, a full one and the last are never held back."""
+LOOK_AGAIN_S = 15.0
+"""How often who waits without a limit asks the journal for what another process wrote: its hints may be lost."""
 TAIL_BYTES_MAX = 512 * KIB
 """Kept per execution while somebody watches it."""
 TAIL_BYTES_UNWATCHED_MAX = 16 * KIB
@@ -317,14 +320,16 @@ class Watch:
         """Everything up to here that passes the filter was handed out. At or ahead of `through_sequence`."""
         return self._position
 
-    async def next(self, timeout_s: float) -> Batch | None:
+    async def next(self, timeout_s: float | None) -> Batch | None:
         """The next batch; None when nothing came for `timeout_s`, or no more will come. Not after `ended`.
+
+        With None it waits for as long as it takes.
 
         What soon follows a batch goes into one batch, unless it ends the execution or fills one. Who waits for the end
         alone is not woken by each commit before it.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = None if timeout_s is None else loop.time() + timeout_s
         while not self.draining:
             seen = self._tail.wakeup.count
             await self._hold_back(loop)
@@ -335,12 +340,15 @@ class Watch:
                     self._hold_until = loop.time() + self._feed.coalesce_s
                 if batch is not None:
                     return batch
-                continue
-            remaining = deadline - loop.time()
-            if remaining <= 0:
+            elif deadline is None:
+                with idle():
+                    await self._tail.wakeup.wait(seen, LOOK_AGAIN_S)
                 self._unsure = not self._tail.driven  # a hint may have been lost
+            elif loop.time() < deadline:
+                await self._tail.wakeup.wait(seen, deadline - loop.time())
+            else:
+                self._unsure = not self._tail.driven
                 return None
-            await self._tail.wakeup.wait(seen, remaining)
         return None
 
     async def _hold_back(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from torana_server.access import Principal
 from torana_server.core import logs
-from torana_server.core.clock import Clock
+from torana_server.core.clock import Clock, idle
 from torana_server.core.errors import (
     Reason,
     ResourceError,
@@ -191,7 +191,8 @@ class Resources:
 
     async def _sweep_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.sweep_interval_s)
+            with idle():
+                await asyncio.sleep(self._settings.sweep_interval_s)
             try:
                 await self._pools.sweep()
             except Exception:  # noqa: BLE001 — the loop must outlive one bad round

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
-from torana_server.core.clock import Clock, Micros, SystemClock, from_datetime, seconds, to_datetime
-from torana_server.executing import QUIET_S
+from torana_server.core.clock import Clock, Micros, SystemClock, from_datetime, is_idle, seconds, to_datetime
 
 T = TypeVar("T")
 
@@ -21,11 +20,9 @@ SOCKET_PATIENCE_S: Final = 0.02
 THREAD_PATIENCE_S: Final = 5.0
 """Real seconds that time stands still for a call in a thread."""
 
-_HOUSEKEEPING: Final = frozenset({"Driving._claim_for_ever", "Resources._sweep_for_ever"})
-"""Coroutines of the server that look around again and again. With nothing to find, time does not stop for them:
-otherwise a day would be a hundred thousand stops."""
 _HOUSEKEEPING_CALLS: Final = frozenset({"_weakref_handle", "RequestHandler._process_keepalive"})
-"""The same in aiohttp, which closes connections that are idle."""
+"""What aiohttp calls to close connections that are idle. Like the pauses that `core.clock.idle` marks, time does not
+stop for them while there is nothing to find: otherwise a day would be a hundred thousand stops."""
 _JUST_BEFORE_S: Final = 0.001
 _LOOKS_MAX: Final = 10_000
 """How often the server may look for work in a row while nobody waits for a moment."""
@@ -235,17 +232,9 @@ class VirtualClock:
         return "\n".join(f"  {task.get_name()}: {_place(task)}" for task in tasks)
 
     def _call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        if self._is_housekeeping(when, callback):
+        if is_idle() or getattr(callback, "__qualname__", "") in _HOUSEKEEPING_CALLS:
             callback = _Housekeeping(callback)
         return self._real_call_at(when, callback, *args, context=context)
-
-    def _is_housekeeping(self, when: float, callback: Callable[..., object]) -> bool:
-        task = asyncio.current_task(self._loop)
-        if task is not None and getattr(task.get_coro(), "__qualname__", "") in _HOUSEKEEPING:
-            return True
-        name = getattr(callback, "__qualname__", "")
-        # Waits of this length for the next event decide nothing.
-        return name in _HOUSEKEEPING_CALLS or (name == "_resolve" and when - self._now_s == QUIET_S)
 
     def _run_in_executor(self, executor: Any, call: Callable[..., object], *args: object) -> Any:
         future = self._real_executor(executor, call, *args)

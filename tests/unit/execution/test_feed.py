@@ -16,6 +16,7 @@ from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
 from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.feed import (
     ALL_EVENTS,
+    LOOK_AGAIN_S,
     TAIL_BYTES_MAX,
     TAIL_BYTES_UNWATCHED_MAX,
     Batch,
@@ -298,6 +299,20 @@ async def test_hints_of_other_processes_may_be_merged_or_lost() -> None:
     await stage.write(2)
     stage.feed.committed([Commit("e", "acme", stage.latest, 5)])
     assert sequences(await waiting) == [4, 5]
+
+
+@simulated
+async def test_who_waits_without_a_limit_finds_what_another_process_wrote_though_the_hint_was_lost() -> None:
+    stage = await Stage().open()
+    await stage.write()
+    stage.feed.forget("e")
+    watch = stage.watch(1)
+    stage.journal.muted = True
+    waiting = asyncio.ensure_future(watch.next(None))
+    await asyncio.sleep(1)
+    await stage.write(2)
+    assert sequences(await waiting) == [2, 3]
+    assert asyncio.get_running_loop().time() <= LOOK_AGAIN_S
 
 
 @simulated
