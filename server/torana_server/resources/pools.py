@@ -296,7 +296,8 @@ class Pools:
         failure = Failure(reason, text, now, Micros(now + seconds(delay_s)), delay_s)
         self._failures[key] = failure
         name = target.type.name
-        _log.warning("%s %s could not be opened", name, target.description, exc_info=_scrubbed(error, text))
+        stack = None if _speaks_for_itself(error) else _scrubbed(error, text)
+        _log.warning("%s %s could not be opened: %s", name, target.description, text, exc_info=stack)
         return failure
 
     def _explained(self, error: Exception, scrub: Scrub) -> tuple[Reason, str]:
@@ -371,6 +372,12 @@ class Pools:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_retrieve)
         return task
+
+
+def _speaks_for_itself(error: Exception) -> bool:
+    """Whether it is a driver's word about the outside world. Python's own errors are mistakes in code, whose place
+    matters."""
+    return isinstance(error, OSError) or type(error).__module__ != "builtins"
 
 
 def _scrubbed(error: Exception, text: str) -> ResourceError:

@@ -162,6 +162,20 @@ async def test_what_a_driver_says_loses_credentials_and_addresses(
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize(
+    ("error", "has_stack"), [(ConnectionRefusedError(111, "refused"), False), (KeyError("host"), True)]
+)
+async def test_a_stack_is_logged_where_code_is_wrong_and_not_where_the_outside_is_away(
+    resources: Resources, outside: Outside, caplog: pytest.LogCaptureFixture, error: Exception, has_stack: bool
+) -> None:
+    outside.error = error
+    with pytest.raises(ResourceError):
+        await leased(resources, thing())
+    (line,) = [record for record in caplog.records if "could not be opened: " in record.getMessage()]
+    assert type(error).__name__ in line.getMessage()
+    assert ("Traceback" in caplog.text) is has_stack
+
+
 async def test_a_rotated_secret_opens_a_new_pool_while_the_old_one_drains(
     resources: Resources, outside: Outside, world: World
 ) -> None:
