@@ -67,13 +67,17 @@ class Gateway(Executing):
         parts = Parts(
             resource_registry=self.resource_registry, secrets=secret_manager, resource_resolver=resource_resolver
         )
-        self._app = Application(self.settings, parts)
+        self._app = self._application(parts)
         self.secret_manager = self._app.secrets
         self._resource_resolver = self._app.resolver
         self._engine, self._codec, self._registered = self._app.engine, self._app.codec, self._app.workflows
         self._share_inline = share_inline_resources
         self._closed = False
         self._starting: asyncio.Task[None] | None = None
+
+    def _application(self, parts: Parts) -> Application:
+        """The server behind this face. Gateways of tests have another."""
+        return Application(self.settings, parts)
 
     @property
     def workflows(self) -> Mapping[str, RegisteredWorkflow]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import torana
-from torana_server.app import Application, Parts
+from torana_server.app import Parts
 from torana_server.gateway import Gateway
 from torana_server.request import WorkflowRequest
 from torana_server.resources import ResourceRegistry, ResourceResolver
@@ -26,6 +26,8 @@ class MemoryGateway(Gateway):
     `resources` are fakes, or any other objects, by the names that steps use: see `bind`. Closing it cancels what
     still runs, unless `settings` say otherwise.
     """
+
+    _app: MemoryApplication
 
     def __init__(
         self,
@@ -48,15 +50,8 @@ class MemoryGateway(Gateway):
         for name, resource in (resources or {}).items():
             self.bind(name, resource)
 
-    @property
-    def _app(self) -> MemoryApplication:
-        return self._in_memory
-
-    @_app.setter
-    def _app(self, made: Application) -> None:
-        """A Gateway makes its parts itself; these stand in their place before it hands them on."""
-        parts = Parts(resource_registry=self.resource_registry, resource_resolver=made.resolver)
-        self._in_memory = MemoryApplication(self.settings, parts, self.disk)
+    def _application(self, parts: Parts) -> MemoryApplication:
+        return MemoryApplication(self.settings, parts, self.disk)
 
     async def __aenter__(self) -> MemoryGateway:
         await self.start()
