@@ -36,6 +36,8 @@ from torana_server.workflow import Plan, WorkflowRegistry, from_json
 logger = logs.logger("execution")
 
 CLAIM_BATCH = 100
+PLANS_KEPT = 100
+"""Compiled revisions of executions that are recovered or retried. Others are compiled again from the journal."""
 CLAIM_INTERVAL_S = 5.0
 """How often leases are renewed and executions without a live owner are looked for."""
 
@@ -68,6 +70,7 @@ class Driving:
         """Executions that could not go on here, with their fences. They are released before the next look for work,
         not at once, or they would be claimed again and again without a pause."""
         self._plans: dict[str, Plan] = {}
+        """Of revisions that came from the journal, the least recently used first."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._claimer: asyncio.Task[None] | None = None
         self._look_now = asyncio.Event()
@@ -341,7 +344,11 @@ class Driving:
             stored = await self._journal.get_definition(revision)
             if stored is None:
                 raise UnavailableError(f"the definition of revision {revision[:12]} is not in the journal")
-            plan = self._plans[revision] = self._workflows.compile(from_json(stored.body))
+            plan = self._workflows.compile(from_json(stored.body))
+        self._plans.pop(revision, None)
+        self._plans[revision] = plan
+        if len(self._plans) > PLANS_KEPT:
+            del self._plans[next(iter(self._plans))]
         return plan
 
     # --- the end ------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class PlannedStep:
         return self.step.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Plan:
     """`steps` is in plan order. `definition` is as it reads back from storage."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from torana_server.core.clock import Clock, Micros, SystemClock
 from torana_server.core.errors import Violation, WorkflowNotFoundError
@@ -16,6 +18,9 @@ from torana_server.workflow.plan import Plan, compile_plan
 from torana_server.workflow.ports import StepCatalog
 from torana_server.workflow.revision import revision_of
 from torana_server.workflow.validation import require_valid
+
+REVISIONS_KEPT: Final = 50
+"""Of each workflow, that requests can ask for. A file may be edited for months."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +37,16 @@ class RegisteredWorkflow:
 
 
 class WorkflowRegistry:
-    """Names to workflows. A name's current revision is the one registered last; older ones stay reachable."""
+    """Names to workflows. A name's current revision is the one registered last; of the older ones those that were
+    registered most recently stay reachable, REVISIONS_KEPT in all."""
 
     def __init__(self, catalog: StepCatalog, clock: Clock | None = None) -> None:
         self._catalog = catalog
         self._clock = clock or SystemClock()
-        self._current: dict[str, RegisteredWorkflow] = {}
-        self._revisions: dict[tuple[str, str], RegisteredWorkflow] = {}
-        self._plans: dict[str, Plan] = {}
+        self._workflows: dict[str, OrderedDict[str, RegisteredWorkflow]] = {}
+        """By name and revision; the current revision is the last."""
+        self._plans: weakref.WeakValueDictionary[str, Plan] = weakref.WeakValueDictionary()
+        """Those that a registered revision or an execution uses."""
 
     def register(
         self,
@@ -62,7 +69,8 @@ class WorkflowRegistry:
         plan = self.compile(definition)
         if required_resources is not None:
             require_valid(definition, _undeclared(plan.definition, required_resources))
-        known = self._revisions.get((definition.name, plan.revision))
+        revisions = self._workflows.setdefault(definition.name, OrderedDict())
+        known = revisions.get(plan.revision)
         registered = RegisteredWorkflow(
             definition=plan.definition,
             plan=plan,
@@ -72,39 +80,44 @@ class WorkflowRegistry:
             create_time=known.create_time if known else self._clock.now(),
             metadata=dict(metadata or {}),
         )
-        self._current[definition.name] = registered
-        self._revisions[definition.name, plan.revision] = registered
+        revisions[plan.revision] = registered
+        revisions.move_to_end(plan.revision)
+        if len(revisions) > REVISIONS_KEPT:
+            revisions.popitem(last=False)
         return registered
 
     def unregister(self, name: str) -> None:
         """Takes all revisions of a workflow away. What runs goes on. Raises WorkflowNotFoundError."""
         self.get(name)
-        del self._current[name]
-        for key in [key for key in self._revisions if key[0] == name]:
-            del self._revisions[key]
+        del self._workflows[name]
 
     def get(self, name: str, revision: str = "") -> RegisteredWorkflow:
         """The current revision, or the one asked for. Raises WorkflowNotFoundError, naming the nearest."""
-        current = self._current.get(name)
+        current = self._current(name)
         if current is None:
-            near = did_you_mean(name, self._current) or "; register it or see ListWorkflows"
+            near = did_you_mean(name, self._workflows) or "; register it or see ListWorkflows"
             raise WorkflowNotFoundError(f"there is no workflow {name!r}{near}", metadata={"workflow": name})
-        registered = self._revisions.get((name, revision)) if revision else current
+        registered = self._workflows[name].get(revision) if revision else current
         if registered is None:
             raise WorkflowNotFoundError(
-                f"workflow {name!r} has no revision {revision!r}; its current one is {current.revision}",
+                f"workflow {name!r} has no revision {revision!r} among the {REVISIONS_KEPT} latest, which are kept; "
+                f"its current one is {current.revision}",
                 metadata={"workflow": name, "revision": revision},
             )
         return registered
 
     def debugs(self, name: str) -> bool:
         """Whether the current registration's metadata says `"debug": True`, now."""
-        current = self._current.get(name)
+        current = self._current(name)
         return current is not None and bool(current.metadata.get("debug"))
 
     def all(self) -> list[RegisteredWorkflow]:
         """The current revision of each workflow, sorted by name."""
-        return [self._current[name] for name in sorted(self._current)]
+        return [self.get(name) for name in sorted(self._workflows)]
+
+    def _current(self, name: str) -> RegisteredWorkflow | None:
+        revisions = self._workflows.get(name)
+        return next(reversed(revisions.values())) if revisions else None
 
     def compile(self, definition: Definition) -> Plan:
         """The plan of a definition, registered or recovered; compiled once for each revision.

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 
 from torana_server.core.clock import Micros
 from torana_server.core.errors import InvalidWorkflowError, WorkflowNotFoundError
 from torana_server.workflow import Definition, Step, WorkflowBuilder, WorkflowRegistry
+from torana_server.workflow.registry import REVISIONS_KEPT
 from unit.workflow.catalog import Catalog
 
 
@@ -43,6 +46,35 @@ def test_a_known_revision_keeps_its_time_and_takes_the_new_notes(registry: Workf
     again = registry.register(definition(), description="new", metadata={"debug": False})
     assert (again.create_time, again.revision, again.plan) == (first.create_time, first.revision, first.plan)
     assert (registry.get("etl").description, registry.get("etl").metadata) == ("new", {"debug": False})
+
+
+def test_of_a_workflow_that_changes_for_months_the_latest_revisions_stay_and_the_others_leave_nothing(
+    registry: WorkflowRegistry,
+) -> None:
+    first = registry.register(definition(source="0"))
+    plan = weakref.ref(first.plan)
+    revisions = [registry.register(definition(source=str(n))).revision for n in range(1, REVISIONS_KEPT + 1)]
+    with pytest.raises(WorkflowNotFoundError):
+        registry.get("etl", first.revision)
+    assert [registry.get("etl", revision).revision for revision in revisions] == revisions
+    del first
+    gc.collect()
+    assert plan() is None
+
+
+def test_a_revision_that_is_registered_again_is_among_the_latest(registry: WorkflowRegistry) -> None:
+    revisions = [registry.register(definition(source=str(n))).revision for n in range(REVISIONS_KEPT)]
+    registry.register(definition(source="0"))
+    registry.register(definition(source="new"))
+    assert registry.get("etl", revisions[0]).revision == revisions[0]
+    with pytest.raises(WorkflowNotFoundError):
+        registry.get("etl", revisions[1])
+
+
+def test_a_plan_in_use_is_not_compiled_twice_though_its_workflow_is_gone(registry: WorkflowRegistry) -> None:
+    plan = registry.register(definition()).plan
+    registry.unregister("etl")
+    assert registry.compile(definition()) is plan
 
 
 def test_a_workflow_that_is_taken_away_leaves_nothing_behind(registry: WorkflowRegistry) -> None:
@@ -102,7 +134,7 @@ def test_an_unknown_name_suggests_the_nearest(registry: WorkflowRegistry) -> Non
     registry.register(definition("user_etl"))
     with pytest.raises(WorkflowNotFoundError, match=r"no workflow 'user_elt' \(did you mean 'user_etl'\?\)"):
         registry.get("user_elt")
-    with pytest.raises(WorkflowNotFoundError, match="has no revision 'abc'; its current one is"):
+    with pytest.raises(WorkflowNotFoundError, match=r"has no revision 'abc' among .* its current one is"):
         registry.get("user_etl", "abc")
 
 
