@@ -24,6 +24,7 @@ from torana_server.execution.ports import (
     StoredEvent,
     Summary,
     Transition,
+    Watched,
 )
 
 TENANT = "acme"
@@ -54,6 +55,9 @@ class Watcher:
     groups: list[int] = field(default_factory=list)
     wakes: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
+    claimable_hints: int = 0
+    disownments: int = 0
+    watches: Watched = field(default_factory=Watched)
 
     def committed(self, commits: Sequence[Commit]) -> None:
         self.commits.extend(commits)
@@ -64,6 +68,15 @@ class Watcher:
 
     def failed(self, error: Exception) -> None:
         self.failures.append(error)
+
+    def claimable(self) -> None:
+        self.claimable_hints += 1
+
+    def disowned(self) -> None:
+        self.disownments += 1
+
+    def watched(self) -> Watched:
+        return self.watches
 
 
 TEXTS = ("", "a", "b", "it's \"\\", "\u2603\U0001f600", "a\x00b", "%_")

@@ -15,7 +15,7 @@ from torana_server.adapters.sqlite.journal import SqliteJournal
 from torana_server.core.clock import Micros
 from torana_server.core.ids import new_id
 from torana_server.execution.events import EventKind
-from torana_server.execution.ports import Commit, ExecutionState, StoredEvent, Summary, Transition
+from torana_server.execution.ports import Commit, ExecutionState, StoredEvent, Summary, Transition, Watched
 
 CALLERS = 16
 EVENTS = 6
@@ -30,6 +30,15 @@ class Listener:
 
     def failed(self, error: Exception) -> None:
         raise error
+
+    def claimable(self) -> None:
+        raise AssertionError("no other server shares this journal")
+
+    def disowned(self) -> None:
+        raise AssertionError("no other server shares this journal")
+
+    def watched(self) -> Watched:
+        return Watched()
 
 
 def event(execution: str, sequence: int) -> StoredEvent:

@@ -16,6 +16,7 @@ from torana_server.execution.ports import (
     StoredEvent,
     Summary,
     Transition,
+    Watched,
 )
 
 
@@ -37,6 +38,15 @@ class _Muted:
 
     def failed(self, error: Exception) -> None:
         self._listener.failed(error)
+
+    def claimable(self) -> None:
+        self._listener.claimable()
+
+    def disowned(self) -> None:
+        self._listener.disowned()
+
+    def watched(self) -> Watched:
+        return self._listener.watched()
 
 
 class UnreliableJournal(MemoryJournal):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torana_server.core import logs
 from torana_server.core.clock import Micros, seconds
 from torana_server.core.errors import StaleAppendError, UnavailableError
-from torana_server.execution.events import EventKind
+from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.patience import patiently
 from torana_server.execution.ports import ExecutionState, Journal, StoredEvent, Transition
 from torana_server.execution.state import State
@@ -89,6 +89,8 @@ class Appender:
             await self._journal.append(self._execution, expected, events, self.fence, transition)
         elif [event.data for event in found] == [event.data for event in events]:
             self._found(events)
+            if events[-1].kind not in TERMINAL_KINDS:  # or the lease ran out meanwhile, and what follows is another's
+                await self._journal.append(self._execution, events[-1].sequence, [], self.fence)
         else:
             raise StaleAppendError("the journal went on without this server")
 

@@ -8,11 +8,11 @@ import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torana_server.core import logs
 from torana_server.core.clock import MICROS_PER_SECOND, idle, seconds
-from torana_server.core.errors import InvalidRequestError, Reason, UnavailableError
+from torana_server.core.errors import InvalidRequestError, Reason, StaleAppendError, UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.core.limits import EVENT_BYTES_MAX
 from torana_server.execution.admission import Admission, Place
@@ -42,6 +42,16 @@ CLAIM_INTERVAL_S = 5.0
 """How often leases are renewed and executions without a live owner are looked for."""
 
 
+class _GivenUp(NamedTuple):
+    """An execution that could not go on here. It is not released at once, or this server and others would claim it
+    again and again without a pause."""
+
+    execution: str
+    fence: int
+    release_at: float
+    """By the loop's clock."""
+
+
 class Driving:
     """Owns the executors. An execution is in exactly one of their hands, in the hands of a claim, or nobody's here."""
 
@@ -66,9 +76,7 @@ class Driving:
         self._claimed: dict[str, Claim] = {}
         self._wait_limits: dict[str, asyncio.TimerHandle] = {}
         """When claimed executions that have not started yet have waited for as long as they may."""
-        self._given_up: list[tuple[str, int]] = []
-        """Executions that could not go on here, with their fences. They are released before the next look for work,
-        not at once, or they would be claimed again and again without a pause."""
+        self._given_up: list[_GivenUp] = []
         self._plans: dict[str, Plan] = {}
         """Of revisions that came from the journal, the least recently used first."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -131,15 +139,25 @@ class Driving:
         """The journal could not say whether it created the execution; if it did, the execution must be driven."""
         execution = executor.execution
         logs.enter(executor)
-        found = None
+        owned = False
         try:
-            found = await patiently(lambda: self._journal.get(execution), execution)
+            if await patiently(lambda: self._journal.get(execution), execution) is not None:
+                self._feed.found(execution, events)
+                owned = executor.state.terminal or await self._is_owned(execution, len(events))
         finally:
-            if found is None:
+            if not owned:
                 self._admission.withdraw(place, admitted=admitted)
-        if found is not None:
-            self._feed.found(execution, events)
+                self._feed.forget(execution)
+        if owned:
             self._launch(executor, place, admitted, FIRST_FENCE)
+
+    async def _is_owned(self, execution: str, sequence: int) -> bool:
+        """Whether a new execution is still this server's: its lease may have run out since it was created."""
+        try:
+            await patiently(lambda: self._journal.append(execution, sequence, [], FIRST_FENCE), execution)
+        except StaleAppendError:
+            return False
+        return True
 
     def _launch(self, executor: Executor, place: Place, admitted: bool, fence: int) -> None:
         executor.launch(fence)
@@ -218,7 +236,12 @@ class Driving:
                 return
             except UnavailableError:
                 logger.warning("the execution could not be released yet", extra={"execution": execution})
-        self._given_up.append((execution, fence))
+        self._keep_from_others(execution, fence)
+
+    def _keep_from_others(self, execution: str, fence: int) -> None:
+        """For a while."""
+        release_at = asyncio.get_running_loop().time() + CLAIM_INTERVAL_S
+        self._given_up.append(_GivenUp(execution, fence, release_at))
 
     def _abandoned(self, execution: str) -> None:
         command = CancelRequest("no caller was attached any more", subject="")
@@ -241,9 +264,17 @@ class Driving:
         """Goes on with unfinished executions, in the background, now and whenever one loses its server."""
         self._claimer = asyncio.get_running_loop().create_task(self._claim_for_ever(), name="claim executions")
 
-    def offers_changed(self) -> None:
-        """There is a new function or step type: what was blocked for want of it goes on at once."""
+    def look_now(self) -> None:
+        """There may be something to claim: a new function or step type, or a server that is gone."""
         self._look_now.set()
+
+    def disowned(self) -> None:
+        """Other servers drive what this one drove: what runs here stops, and nothing of it is written."""
+        for executor in list(self._executors.values()):
+            executor.disown()
+        for execution in list(self._claimed):
+            self._admission.give_up(execution)
+            self._take_claim(execution)
 
     async def _claim_for_ever(self) -> None:
         """Also while the server drains: what still runs needs its lease."""
@@ -260,9 +291,11 @@ class Driving:
                 await asyncio.wait_for(self._look_now.wait(), CLAIM_INTERVAL_S)
 
     async def _claim_all(self) -> None:
-        given_up, self._given_up = self._given_up, []
-        for execution, fence in given_up:
-            await self._give_up(execution, fence, later=False)
+        now = asyncio.get_running_loop().time()
+        due = [given_up for given_up in self._given_up if given_up.release_at <= now]
+        self._given_up = [given_up for given_up in self._given_up if given_up.release_at > now]
+        for given_up in due:
+            await self._give_up(given_up.execution, given_up.fence, later=False)
         capabilities = Capabilities(self._offers(), JOURNAL_FORMAT)
         while not self.draining:
             claims = await self._journal.claim(CLAIM_BATCH, capabilities)
@@ -275,6 +308,10 @@ class Driving:
 
     def _queue_claim(self, claim: Claim) -> None:
         summary = claim.summary
+        if summary.execution in self._executors:
+            # It was lost and came back before its steps here have ended. They must not run twice in one process.
+            self._keep_from_others(summary.execution, claim.fence)
+            return
         place = Place(summary.tenant, summary.workflow)
         self._claimed[summary.execution] = claim
         self._admission.wait(summary.execution, place, partial(self._recover, claim, place), has_seat=False)
@@ -300,11 +337,14 @@ class Driving:
     def _recover(self, claim: Claim, place: Place | None) -> None:
         if self.draining:
             return  # it stays among the claimed, which the end of the drain gives back
-        del self._claimed[claim.summary.execution]
-        timer = self._wait_limits.pop(claim.summary.execution, None)
+        self._take_claim(claim.summary.execution)
+        self._spawn(self._recover_and_drive(claim, place))
+
+    def _take_claim(self, execution: str) -> None:
+        del self._claimed[execution]
+        timer = self._wait_limits.pop(execution, None)
         if timer is not None:
             timer.cancel()
-        self._spawn(self._recover_and_drive(claim, place))
 
     async def _recover_and_drive(self, claim: Claim, place: Place | None) -> None:
         execution = claim.summary.execution
@@ -316,6 +356,8 @@ class Driving:
             await executor.recover(claim.fence)
             recovered = True
             logger.debug("the execution goes on here")
+        except StaleAppendError:
+            logger.warning("another server recovers the execution", extra={"execution": execution})
         except Exception:  # a task's boundary; one that cannot be read must not hold up the others
             extra = {"execution": execution}
             logger.exception("the execution cannot be recovered now; it will be tried again", extra=extra)
@@ -367,7 +409,7 @@ class Driving:
             timer.cancel()
         self._wait_limits.clear()
         claimed = [(claim.summary.execution, claim.fence) for claim in self._claimed.values()]
-        given_up, self._given_up = self._given_up, []
+        given_up, self._given_up = [(one.execution, one.fence) for one in self._given_up], []
         self._claimed.clear()
         for execution, fence in claimed + given_up:
             await self._give_up(execution, fence, later=False)

@@ -37,6 +37,7 @@ from torana_server.execution.ports import (
     ResourceBinder,
     StoredDefinition,
     Summary,
+    Watched,
 )
 from torana_server.execution.request import ExecutionRequest, check_request, request_hash
 from torana_server.execution.scheduler import Fact
@@ -85,7 +86,7 @@ class Engine:
 
     def offers_changed(self) -> None:
         """There is a new function or step type: what was blocked for want of it goes on at once."""
-        self._driving.offers_changed()
+        self._driving.look_now()
 
     async def drain(self, grace_s: float) -> None:
         """Accepts nothing new, lets running steps finish for `grace_s`, gives the rest up and ends every watch."""
@@ -269,6 +270,15 @@ class Engine:
 
     def requested(self, execution: str) -> None:
         self._driving.requested(execution)
+
+    def claimable(self) -> None:
+        self._driving.look_now()
+
+    def disowned(self) -> None:
+        self._driving.disowned()
+
+    def watched(self) -> Watched:
+        return self._feed.watched()
 
     def failed(self, error: Exception) -> None:
         logger.critical("the journal failed; the server stops so that recovery starts clean: %s", error)

@@ -97,6 +97,7 @@ class Executor:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = Micros(0)
         self._draining = False
+        self._disowned = False
         self._scope: TemplateScope | None = None
         self.execution = execution
 
@@ -188,6 +189,11 @@ class Executor:
         self._draining = True
         self._inbox.wake()
 
+    def disown(self) -> None:
+        """Another server drives the execution: `run` returns, having written nothing more."""
+        self._disowned = True
+        self._inbox.wake()
+
     async def run(self) -> None:
         """Until the terminal event is durable, ownership is lost, or the server drains and nothing runs."""
         try:
@@ -197,6 +203,8 @@ class Executor:
                     await self._write([])  # what a looser durability held back
                     break
                 await self._inbox.wait()
+                if self._disowned:
+                    raise StaleAppendError("the lease of this server ran out")
                 await self._write(self._advance(await self._take()))
         except StaleAppendError:
             logger.warning("another server drives the execution now")

@@ -18,7 +18,7 @@ from torana_server.core.clock import idle
 from torana_server.core.limits import BATCH_BYTES_MAX, BATCH_EVENTS_MAX, KIB
 from torana_server.execution.events import TERMINAL_KINDS, EventKind
 from torana_server.execution.filters import Filter
-from torana_server.execution.ports import Commit, Journal, PositionedEvent, StoredEvent
+from torana_server.execution.ports import Commit, Journal, PositionedEvent, StoredEvent, Watched
 
 COALESCE_S = 0.005
 COALESCE_S_PER_WATCH = 0.001
@@ -78,6 +78,10 @@ class Wakeup:
         self._waiters: list[asyncio.Future[None]] = []
         self.count = 0
         """How often it woke. Remembered before a look at the journal, it tells whether something came since."""
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
 
     def wake(self) -> None:
         self.count += 1
@@ -195,9 +199,9 @@ class Feed:
 
     def _extend(self, execution: str, events: Sequence[StoredEvent], through: int) -> None:
         tail = self._tails.get(execution)
+        if not events and (tail is None or through <= tail.through):
+            return  # a hint of what nobody watches, or what is known
         if tail is None:
-            if not events:
-                return
             tail = self._tails[execution] = Tail(events[0].sequence - 1)
         if events:
             tail.driven = True
@@ -212,6 +216,11 @@ class Feed:
         if tail is not None:
             tail.driven = False
             self._drop_unused(execution, tail)
+
+    def watched(self) -> Watched:
+        """What somebody watches here that this server does not write."""
+        executions = [execution for execution, tail in self._tails.items() if tail.watchers and not tail.driven]
+        return Watched(executions, all=bool(self._any))
 
     def watchers(self, execution: str) -> int:
         """How many watches of an execution that goes on are open."""

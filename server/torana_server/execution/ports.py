@@ -131,6 +131,14 @@ class StoredDefinition:
     requires: frozenset[str]
 
 
+class Watched(NamedTuple):
+    """What callers of this server watch that others write."""
+
+    executions: Sequence[str] = ()
+    all: bool = False
+    """Whether anybody watches all executions of a tenant."""
+
+
 class JournalListener(Protocol):
     """Called on the event loop. Must return at once and must not raise."""
 
@@ -138,7 +146,7 @@ class JournalListener(Protocol):
         """Appends that are durable now, in commit order, each exactly once for those of this process.
 
         Called before the `append` or `create` that caused it returns. For commits of other processes it is a hint
-        that may be late, merged or lost; poll behind it.
+        that may be late, merged or lost; poll behind it. Empty when `read_all` may have become able to return more.
         """
 
     def requested(self, execution: str) -> None:
@@ -146,6 +154,17 @@ class JournalListener(Protocol):
 
     def failed(self, error: Exception) -> None:
         """The journal cannot write any more and this process must stop, e.g. after a failed fsync."""
+
+    # Only for journals that several servers share.
+
+    def claimable(self) -> None:
+        """Executions may have lost their server: `claim` may find some now. A hint, like the above."""
+
+    def disowned(self) -> None:
+        """Everything that this server owned so far has gone to others: its lease ran out."""
+
+    def watched(self) -> Watched:
+        """For what the journal must look by itself, every second or so, since hints may be lost."""
 
 
 class Journal(Protocol):
@@ -186,7 +205,8 @@ class Journal(Protocol):
 
         Durable on return. Raises StaleAppendError when the latest sequence is another, the fence is not the
         execution's current one, or the execution has ended; nothing is then written, and others in the same group
-        commit stand. Events of one append are visible together.
+        commit stand. Events of one append are visible together. Without events it finds out whether the execution
+        is still this server's to write.
         """
 
     async def read(self, execution: str, after_sequence: int, *, limit: int, limit_bytes: int) -> list[StoredEvent]:

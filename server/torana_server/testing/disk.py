@@ -19,6 +19,7 @@ from torana_server.execution.ports import (
     StoredEvent,
     Summary,
     Transition,
+    Watched,
 )
 from torana_server.vault import Keyring, LocalKey
 
@@ -48,6 +49,15 @@ class _Muted:
 
     def failed(self, error: Exception) -> None:
         self._listener.failed(error)
+
+    def claimable(self) -> None:
+        self._listener.claimable()
+
+    def disowned(self) -> None:
+        self._listener.disowned()
+
+    def watched(self) -> Watched:
+        return self._listener.watched()
 
 
 class CrashingJournal(MemoryJournal):

@@ -25,7 +25,7 @@ from torana_server.execution.feed import (
     Watch,
 )
 from torana_server.execution.filters import EVERYTHING
-from torana_server.execution.ports import Commit, ExecutionState, StoredEvent, Summary, Transition
+from torana_server.execution.ports import Commit, ExecutionState, StoredEvent, Summary, Transition, Watched
 
 LOG = EventKind.STEP_LOG
 DONE = EventKind.EXECUTION_COMPLETED
@@ -46,6 +46,15 @@ class Listener:
 
     def failed(self, error: Exception) -> None:
         raise error
+
+    def claimable(self) -> None:
+        raise AssertionError("no other server shares this journal")
+
+    def disowned(self) -> None:
+        raise AssertionError("no other server shares this journal")
+
+    def watched(self) -> Watched:
+        return Watched()
 
 
 class Stage:

@@ -39,10 +39,13 @@ from torana_server.execution.ports import (
     StoredEvent,
     Summary,
     Transition,
+    Watched,
 )
 
 LEASE_S_DEFAULT: Final = 6.0
 READERS_MAX: Final = 8
+CLOSE_S_MAX: Final = 2.0
+"""For reads that do not come to an end."""
 SCHEMA_DEFAULT: Final = "torana"
 
 
@@ -83,13 +86,13 @@ class PostgresJournal:
     async def open(self, listener: JournalListener) -> None:
         """Raises UnavailableError for a database that cannot be reached or used, saying why."""
         place = await prepare(self._place, self._wait_s)
+        bus = Bus(place, listener, lambda: writer.replica)
+        writer = Writer(place, self._lease_s, _Telling(listener, bus))
         try:
-            bus = Bus(place, listener)
-            writer = Writer(place, self._lease_s, _Telling(listener, bus))
             await writer.open()
-            bus.replica = writer.replica
             readers = await asyncpg.create_pool(min_size=1, max_size=self._reader_count, **place.pool_options())
         except Exception as error:
+            await writer.close()
             raise translated(error) from error
         bus.open()
         self._opened = _Open(writer, bus, readers)
@@ -99,7 +102,11 @@ class PostgresJournal:
         if opened is not None:
             await opened.writer.close()
             await opened.bus.close()
-            await opened.readers.close()
+            try:
+                async with asyncio.timeout(CLOSE_S_MAX):
+                    await opened.readers.close()
+            except TimeoutError:
+                opened.readers.terminate()
 
     async def create(self, summary: Summary, events: Sequence[StoredEvent]) -> Created:
         check_gapless(0, events)
@@ -231,6 +238,18 @@ class _Telling:
 
     def failed(self, error: Exception) -> None:
         self._listener.failed(error)
+
+    def claimable(self) -> None:
+        self._listener.claimable()
+
+    def disowned(self) -> None:
+        self._listener.disowned()
+
+    def watched(self) -> Watched:
+        return self._listener.watched()
+
+    def released(self) -> None:
+        self._bus.released()
 
 
 def _future() -> asyncio.Future[Any]:

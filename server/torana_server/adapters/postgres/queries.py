@@ -45,7 +45,7 @@ WRITE_GROUP: Final = """
     WITH lease AS (
         UPDATE replicas SET written = $2, lease_until = clock_timestamp() + $3::interval,
             completed = completed + $4, failed = failed + $5, cancelled = cancelled + $6
-        WHERE id = $1
+        WHERE id = $1 AND written < $2
         RETURNING (pg_current_xact_id()::text::bigint + (SELECT position_base FROM journal)) << 20 AS position
     ), created AS (
         INSERT INTO executions (key, id, tenant, workflow, revision, state, owner, fence, latest_sequence,
@@ -74,11 +74,17 @@ WRITE_GROUP: Final = """
         FROM lease, unnest($29::bigint[], $30::smallint[], $31::bigint[], $32::bigint[], $33::bigint[])
             AS m (key, state, latest, start_time, end_time)
         WHERE x.key = m.key
+    ), settled AS (
+        DELETE FROM commands AS c USING lease, unnest($29::bigint[], $30::smallint[]) AS m (key, state)
+        WHERE c.execution = m.key AND m.state > 3
     )
     SELECT position, ARRAY(SELECT key FROM created) FROM lease
 """
+"""Nothing at all without the replica's row, or after FENCE with a number as high: a statement of a connection that was
+given up may still arrive."""
 WRITTEN: Final = "SELECT written FROM replicas WHERE id = $1 FOR UPDATE"
-WRITTEN_EVENTS: Final = "SELECT execution, sequence, position, data FROM events WHERE execution = ANY ($1::bigint[])"
+FENCE: Final = "UPDATE replicas SET written = $2, lease_until = clock_timestamp() + $3::interval WHERE id = $1"
+CREATED: Final = "SELECT key FROM executions WHERE key = ANY ($1::bigint[])"
 KEYS: Final = "SELECT nextval('execution_keys')"
 KEYS_BLOCK: Final = 1_000
 INSERT_COMMAND: Final = """
@@ -93,6 +99,12 @@ INSERT_DEFINITION: Final = """
     INSERT INTO definitions (revision, name, body, requires) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
 RELEASE: Final = "UPDATE executions SET owner = 0 WHERE key = $1 AND owner = $2 AND fence = $3"
+RELEASE_ALL_BUT: Final = """
+    UPDATE executions AS x SET owner = 0
+    WHERE x.owner = $1 AND x.state <= 3 AND NOT EXISTS (
+        SELECT FROM unnest($2::bigint[]) AS known (key) WHERE known.key = x.key
+    )
+"""
 
 # Replicas and claims.
 
@@ -107,32 +119,56 @@ LEAVE: Final = """
         cancelled = journal.cancelled + gone.cancelled
     FROM gone
 """
-BURY: Final = """
-    WITH gone AS (
+_OWNERS: Final = """
+    owners AS (
+        (SELECT owner FROM executions WHERE state <= 3 ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT x.owner FROM executions AS x WHERE x.state <= 3 AND x.owner > o.owner ORDER BY x.owner LIMIT 1)
+        FROM owners AS o WHERE o.owner IS NOT NULL
+    )
+"""
+"""Whoever owns an unfinished execution, by one look at the index for each, however many executions there are."""
+BURY: Final = f"""
+    WITH RECURSIVE {_OWNERS}, gone AS (
         DELETE FROM replicas WHERE id IN (
-            SELECT id FROM replicas WHERE lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED
-        ) RETURNING completed, failed, cancelled
+            SELECT id FROM replicas WHERE lease_until <= clock_timestamp() AND id <> $1 FOR UPDATE SKIP LOCKED
+        ) RETURNING id, completed, failed, cancelled
     ), summed AS (
         SELECT sum(completed) AS completed, sum(failed) AS failed, sum(cancelled) AS cancelled FROM gone
         HAVING count(*) > 0
+    ), counted AS (
+        UPDATE journal SET completed = journal.completed + summed.completed, failed = journal.failed + summed.failed,
+            cancelled = journal.cancelled + summed.cancelled
+        FROM summed
     )
-    UPDATE journal SET completed = journal.completed + summed.completed, failed = journal.failed + summed.failed,
-        cancelled = journal.cancelled + summed.cancelled
-    FROM summed
+    SELECT owner FROM owners
+    WHERE owner IN (SELECT id FROM gone) OR NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = owner)
+"""  # noqa: S608 — constants
+"""Removes replicas whose lease ran out, and returns who of those that own something is gone. Ids are never used again,
+so who is gone stays gone."""
+LAPSED: Final = "SELECT EXISTS (SELECT FROM replicas WHERE lease_until <= clock_timestamp() AND id <> $1)"
+UNOWNED_REVISIONS: Final = """
+    SELECT DISTINCT revision FROM executions WHERE state <= 3 AND owner = ANY ($1::bigint[])
 """
-UNOWNED: Final = "x.state <= 3 AND NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = x.owner)"
-UNOWNED_REVISIONS: Final = f"SELECT DISTINCT x.revision FROM executions AS x WHERE {UNOWNED}"  # noqa: S608 — constants
 TAKE: Final = f"""
-    UPDATE executions AS x SET owner = $1, fence = x.fence + 1
-    WHERE x.key IN (
-        SELECT x.key FROM executions AS x
-        WHERE {UNOWNED} AND x.journal_format <= $2 AND x.revision <> ALL ($3::text[])
-        ORDER BY x.id LIMIT $4 FOR UPDATE SKIP LOCKED
+    WITH lease AS (
+        UPDATE replicas SET written = $2, lease_until = clock_timestamp() + $3::interval
+        WHERE id = $1 AND written < $2
+        RETURNING id
+    ), taken AS (
+        SELECT x.key FROM lease, executions AS x
+        WHERE x.state <= 3 AND x.owner = ANY ($4::bigint[]) AND x.journal_format <= $5
+            AND x.revision <> ALL ($6::text[])
+        ORDER BY x.id LIMIT $7 FOR UPDATE OF x SKIP LOCKED
     )
+    UPDATE executions AS x SET owner = $1, fence = x.fence + 1 FROM taken WHERE x.key = taken.key
     RETURNING x.key, x.fence, {SUMMARY_COLUMNS}
 """  # noqa: S608 — constants
 UNOWNED_OF_TENANT: Final = f"""
-    SELECT x.id, x.revision, x.journal_format FROM executions AS x WHERE {UNOWNED} AND x.tenant = $1
+    WITH RECURSIVE {_OWNERS}
+    SELECT x.id, x.revision, x.journal_format FROM owners AS o, executions AS x
+    WHERE NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = o.owner)
+        AND x.state <= 3 AND x.owner = o.owner AND x.tenant = $1
 """  # noqa: S608 — constants
 
 # Reading.
@@ -143,7 +179,7 @@ POSITION: Final = """
     )
 """
 """Of events there for good, below which nothing will appear: no transaction that is open, or starts later, has an xid
-as low."""
+as low. Transactions count that have written anything, in any database of the cluster."""
 GET: Final = f"SELECT {SUMMARY_COLUMNS} FROM executions AS x WHERE x.id = $1"  # noqa: S608 — constants
 FIND: Final = f"""
     SELECT {SUMMARY_COLUMNS} FROM executions AS x
@@ -156,6 +192,10 @@ READ: Final = """
 COMMANDS: Final = """
     SELECT c.reason, c.subject FROM executions AS x JOIN commands AS c ON c.execution = x.key
     WHERE x.id = $1 AND x.state <= 3
+"""
+LATEST: Final = """
+    SELECT x.id, x.tenant, (SELECT max(sequence) FROM events WHERE execution = x.key) FROM executions AS x
+    WHERE x.id = ANY ($1::text[])
 """
 COMMANDS_OF_OWNER: Final = """
     SELECT x.id FROM commands AS c JOIN executions AS x ON x.key = c.execution WHERE x.state <= 3 AND x.owner = $1

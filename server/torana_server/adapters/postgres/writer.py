@@ -1,7 +1,9 @@
 """The one task of a replica that writes. Everything that gathered while it wrote becomes one statement.
 
-A group whose answer was lost is in doubt until a new connection finds out: `written` of the replica's row tells. Until
-then nothing is read or written, so that what a read does not show will not appear any more.
+Statements that write are numbered, and `written` of the replica's row is the number of the last. One whose answer was
+lost is in doubt until a new connection finds out: it reads `written`, and where that is another number raises it, so
+that the statement does nothing any more if it is still on its way. Until then nothing is read or written: what a read
+does not show will not appear any more.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import asyncpg
 
 from torana_server.adapters.journal_rules import closed, why_blocked
 from torana_server.adapters.postgres import queries
-from torana_server.adapters.postgres.connection import OF_ONE_WRITE, Place, gone, is_lost, translated
+from torana_server.adapters.postgres.connection import ANSWER_TIMEOUT_S, OF_ONE_WRITE, Place, gone, is_lost, translated
 from torana_server.adapters.postgres.group import Group, Owned
 from torana_server.adapters.postgres.texts import escaped
 from torana_server.adapters.postgres.writes import (
@@ -32,7 +35,15 @@ from torana_server.adapters.postgres.writes import (
 from torana_server.core import logs
 from torana_server.core.errors import ConflictError, StaleAppendError
 from torana_server.core.limits import MIB
-from torana_server.execution.ports import Capabilities, Claim, Commit, Created, JournalListener
+from torana_server.execution.ports import (
+    FIRST_FENCE,
+    Capabilities,
+    Claim,
+    Commit,
+    Created,
+    JournalListener,
+    Summary,
+)
 
 GROUP_WRITES_MAX: Final = 256
 GROUP_BYTES_MAX: Final = 8 * MIB
@@ -43,12 +54,30 @@ PATIENCE_S: Final = 3.0
 _log = logs.logger("journal")
 
 
+@dataclass(slots=True)
+class _InDoubt:
+    """A group whose answer has not come."""
+
+    number: int
+    group: Group
+    was_written: bool = False
+
+
+class OwnershipListener(JournalListener, Protocol):
+    """What the writer has to say beyond a journal's listener."""
+
+    def released(self) -> None:
+        """Another server may take over what this one gave up."""
+
+
 class Writer:
     """Owns this server's row among the replicas, and what is known of the executions it drives."""
 
-    def __init__(self, place: Place, lease_s: float, listener: JournalListener) -> None:
+    def __init__(self, place: Place, lease_s: float, listener: OwnershipListener) -> None:
         self._place = place
         self._lease = timedelta(seconds=lease_s)
+        self._renew_s = lease_s / 3
+        self._answer_s = min(ANSWER_TIMEOUT_S, lease_s / 2)
         self._listener = listener
         self._connection: asyncpg.Connection | None = None
         self._owned: dict[str, Owned] = {}
@@ -56,11 +85,14 @@ class Writer:
         self._waiting: list[Write] = []
         self._work = asyncio.Event()
         self._closing = False
-        self._groups = 0
-        self._in_doubt: Group | None = None
+        self._number = 0
+        """Of the last statement that was sent."""
+        self._in_doubt: _InDoubt | None = None
+        self._extended_at = 0.0
         self._away_since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self.replica = 0
+        """Another one after each time that the lease ran out."""
 
     async def open(self) -> None:
         """Raises what asyncpg raises."""
@@ -98,6 +130,7 @@ class Writer:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._connection.execute(queries.LEAVE, self.replica)
                 await self._connection.close()
+        self._listener.released()
 
     # --- the task --------------------------------------------------------------------------------------------------
 
@@ -105,31 +138,44 @@ class Writer:
         while self._waiting or not self._closing:
             if self.away and not await self._come_back():
                 continue
-            if self._waiting:
+            if self._renewal_in_s() <= 0:
+                await self._renew()
+            elif self._waiting:
                 await self._write_some()
             else:
                 await self._idle()
 
+    def _renewal_in_s(self) -> float:
+        """Every group and every claim extends the lease. Without any, a renewal does."""
+        return self._extended_at + self._renew_s - asyncio.get_running_loop().time()
+
     async def _idle(self) -> None:
-        """Until there is work. Every group extends the lease; without any, this does."""
+        """Until there is work."""
         self._work.clear()
-        try:
-            async with asyncio.timeout(self._lease.total_seconds() / 3):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._renewal_in_s()):
                 await self._work.wait()
-        except TimeoutError:
-            try:
-                if await self._require().fetchval(queries.RENEW, self.replica, self._lease) is None:
-                    await self._rejoin()
-            except Exception as error:  # noqa: BLE001 — as below; what is wrong shows at the next write
-                self._lost()
-                _log.warning("the lease could not be extended: %s", type(error).__name__)
+
+    async def _renew(self) -> None:
+        self._extends()
+        try:
+            if await self._require().fetchval(queries.RENEW, self.replica, self._lease) is None:
+                await self._rejoin()
+        except Exception as error:  # noqa: BLE001 — the task's boundary; what is wrong shows at the next write
+            self._lost()
+            _log.warning("the lease could not be extended: %s", type(error).__name__)
+
+    def _extends(self) -> None:
+        """What is about to be sent extends the lease."""
+        self._extended_at = asyncio.get_running_loop().time()
 
     async def _write_some(self) -> None:
         first = self._waiting[0]
         try:
             if isinstance(first, TakeOver):
                 self._waiting.pop(0)
-                tell(first.done, await self._take_over(first))
+                if not first.done.done():
+                    tell(first.done, await self._take_over(first))
             elif isinstance(first, Release):
                 self._waiting.pop(0)
                 await self._release(first)
@@ -137,9 +183,15 @@ class Writer:
             else:
                 await self._write_group(self._next_writes())
         except Exception as error:  # noqa: BLE001 — the task's boundary: whatever it is, nobody may wait for ever
-            if is_lost(error):
-                self._lost()
+            self._look_after(error)
             refuse(first.done, translated(error))
+
+    def _look_after(self, error: Exception) -> None:
+        """What an error means for the connection."""
+        if is_lost(error) or self._connection is None or self._connection.is_closed():
+            self._lost()
+        else:
+            self._in_doubt = None  # PostgreSQL refused the statement, and took back all of it
 
     def _next_writes(self) -> list[Create | Append]:
         """The creates and appends at the head of the line, in bounded number. An append to what is created in the same
@@ -163,14 +215,14 @@ class Writer:
         try:
             await self._commit(writes)
         except OF_ONE_WRITE as error:
+            self._in_doubt = None
             if len(writes) == 1:
                 refuse(writes[0].done, translated(error))
                 return
             for write in writes:
                 await self._write_group([write])
         except Exception as error:  # noqa: BLE001 — as above
-            if is_lost(error):
-                self._lost()
+            self._look_after(error)
             for write in writes:
                 refuse(write.done, translated(error))
 
@@ -184,10 +236,12 @@ class Writer:
                 refuse(write.done, stale)
         if not accepted:
             return
-        self._groups += 1
-        self._in_doubt = group
-        row = await self._require().fetchrow(
-            queries.WRITE_GROUP, self.replica, self._groups, self._lease, *group.arguments()
+        connection = self._require()
+        self._number += 1
+        self._in_doubt = _InDoubt(self._number, group)
+        self._extends()
+        row = await connection.fetchrow(
+            queries.WRITE_GROUP, self.replica, self._number, self._lease, *group.arguments()
         )
         self._in_doubt = None
         if row is None:
@@ -197,13 +251,31 @@ class Writer:
         refused = frozenset(group.created.keys() - set(row[1]))
         self._keep(group, refused)
         self._deliver(group.commits(row[0], refused))
+        await self._answer(accepted, group, refused)
+
+    async def _answer(
+        self, accepted: Sequence[tuple[Create | Append, int]], group: Group, refused: frozenset[int]
+    ) -> None:
+        """Those first whose outcome is known already."""
+        late: list[Create] = []
         for write, key in accepted:
             if not isinstance(write, Create):
                 tell(write.done, None)
             elif key not in refused:
-                tell(write.done, Created(group.created[key], created=True, fence=1))
+                tell(write.done, Created(group.created[key], created=True, fence=FIRST_FENCE))
             else:
-                await self._tell_who_was_first(write)
+                late.append(write)
+        first: dict[tuple[str, str, str], Summary | None] = {}
+        for create in late:
+            asked = create.summary
+            key_of = asked.tenant, asked.workflow, asked.idempotency_key
+            if key_of not in first:
+                first[key_of] = await self._found(*key_of)
+            _tell_who_was_first(create, first[key_of])
+
+    async def _found(self, *key: str) -> Summary | None:
+        row = await self._require().fetchrow(queries.FIND, *map(escaped, key))
+        return None if row is None else queries.summary(row)
 
     async def _add(self, group: Group, write: Create | Append) -> int:
         if isinstance(write, Append):
@@ -212,15 +284,6 @@ class Writer:
         key = await self._next_key()
         group.create(key, write.summary, write.events)
         return key
-
-    async def _tell_who_was_first(self, write: Create) -> None:
-        asked = write.summary
-        values = escaped(asked.tenant), escaped(asked.workflow), escaped(asked.idempotency_key)
-        row = await self._require().fetchrow(queries.FIND, *values)
-        if row is None:
-            refuse(write.done, ConflictError(f"an execution with the id {asked.execution} exists already"))
-        else:
-            tell(write.done, Created(queries.summary(row), created=False, fence=0))
 
     def _keep(self, group: Group, refused: frozenset[int] = frozenset()) -> None:
         not_created = {group.created[key].execution for key in refused}
@@ -245,11 +308,19 @@ class Writer:
 
     async def _take_over(self, write: TakeOver) -> list[Claim]:
         connection = self._require()
-        await connection.execute(queries.BURY)
-        capabilities = write.capabilities
-        blocked = await self._blocked_revisions(connection, capabilities)
-        rows = await connection.fetch(queries.TAKE, self.replica, capabilities.journal_format, blocked, write.limit)
+        gone_owners = [row[0] for row in await connection.fetch(queries.BURY, self.replica)]
+        if not gone_owners:
+            return []
+        blocked = await self._blocked_revisions(connection, gone_owners, write.capabilities)
+        self._number += 1
+        self._extends()
+        values = gone_owners, write.capabilities.journal_format, blocked, write.limit
+        rows = await connection.fetch(queries.TAKE, self.replica, self._number, self._lease, *values)
         claims = [self._claimed(row) for row in rows]
+        if write.done.done():  # who asked has gone
+            for claim in claims:
+                del self._owned[claim.summary.execution]
+            await self._release_forgotten(connection)
         return sorted(claims, key=lambda claim: claim.summary.execution)
 
     def _claimed(self, row: queries.Row) -> Claim:
@@ -258,17 +329,32 @@ class Writer:
         self._owned[summary.execution] = Owned(key, summary.tenant, fence, summary.latest_sequence)
         return Claim(summary, fence)
 
-    async def _blocked_revisions(self, connection: asyncpg.Connection, capabilities: Capabilities) -> list[str]:
-        waiting = [row[0] for row in await connection.fetch(queries.UNOWNED_REVISIONS)]
+    async def _blocked_revisions(
+        self, connection: asyncpg.Connection, gone_owners: Sequence[int], capabilities: Capabilities
+    ) -> list[str]:
+        waiting = [row[0] for row in await connection.fetch(queries.UNOWNED_REVISIONS, gone_owners)]
         stored = [queries.definition(row) for row in await connection.fetch(queries.DEFINITIONS, waiting)]
         definitions = {definition.revision: definition for definition in stored}
         return [one for one in waiting if why_blocked(one, 0, definitions.get(one), capabilities)]
 
     async def _release(self, write: Release) -> None:
         owned = self._owned.get(write.execution)
-        if owned is not None and owned.fence == write.fence:
+        if owned is None or owned.fence != write.fence:
+            return
+        try:
             await self._require().execute(queries.RELEASE, owned.key, self.replica, owned.fence)
-            del self._owned[write.execution]
+        except Exception as error:
+            if is_lost(error):
+                del self._owned[write.execution]  # whether or not it was, the next connection releases it
+            raise
+        del self._owned[write.execution]
+        self._listener.released()
+
+    async def _release_forgotten(self, connection: asyncpg.Connection) -> None:
+        """What the database says is this server's, but this server does not know of: nobody would ever run it."""
+        known = [owned.key for owned in self._owned.values()]
+        if await connection.execute(queries.RELEASE_ALL_BUT, self.replica, known) != "UPDATE 0":
+            self._listener.released()
 
     # --- the database away and back --------------------------------------------------------------------------------
 
@@ -307,28 +393,53 @@ class Writer:
         return True
 
     async def _connect(self) -> None:
-        connection = await asyncpg.connect(**self._place.options())
+        options = {**self._place.options(), "command_timeout": self._answer_s}
+        connection = await asyncpg.connect(**options)
         try:
             if self.replica == 0:
                 self.replica = await connection.fetchval(queries.JOIN, self._lease)
-            written = await connection.fetchval(queries.WRITTEN, self.replica)
+            self._extends()
+            owns = await self._fence_what_was_sent(connection)
+            await self._settle_doubt(connection)
+            if owns:
+                await self._release_forgotten(connection)
         except BaseException:
             connection.terminate()
             raise
         self._connection = connection
-        in_doubt, self._in_doubt = self._in_doubt, None
-        if written is None:
+        if not owns:
             await self._rejoin()
-        elif in_doubt is not None and written == self._groups:
-            self._keep(in_doubt, await self._not_created(connection, in_doubt))
 
-    async def _not_created(self, connection: asyncpg.Connection, group: Group) -> frozenset[int]:
-        rows = await connection.fetch("SELECT key FROM executions WHERE key = ANY ($1::bigint[])", list(group.created))
-        return frozenset(group.created.keys() - {row[0] for row in rows})
+    async def _fence_what_was_sent(self, connection: asyncpg.Connection) -> bool:
+        """From here on no statement of an earlier connection writes anything. Whether the lease still stands."""
+        async with connection.transaction():
+            written = await connection.fetchval(queries.WRITTEN, self.replica)
+            if self._in_doubt is not None and self._in_doubt.number == written:
+                self._in_doubt.was_written = True
+            elif written is not None:
+                self._number += 1
+                await connection.execute(queries.FENCE, self.replica, self._number, self._lease)
+        return written is not None
+
+    async def _settle_doubt(self, connection: asyncpg.Connection) -> None:
+        doubt = self._in_doubt
+        if doubt is not None and doubt.was_written:
+            group = doubt.group
+            rows = await connection.fetch(queries.CREATED, list(group.created))
+            self._keep(group, frozenset(group.created.keys() - {row[0] for row in rows}))
+        self._in_doubt = None
 
     async def _rejoin(self) -> None:
         """The lease ran out and others took over: this server owns nothing any more, under any name."""
         _log.warning("this server was away for longer than its lease; its executions go on elsewhere")
         self._owned.clear()
+        self._listener.disowned()
         self.replica = await self._require().fetchval(queries.JOIN, self._lease)
-        self._groups = 0
+        self._number = 0
+
+
+def _tell_who_was_first(write: Create, first: Summary | None) -> None:
+    if first is None:
+        refuse(write.done, ConflictError(f"an execution with the id {write.summary.execution} exists already"))
+    else:
+        tell(write.done, Created(first, created=False, fence=0))
