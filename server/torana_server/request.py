@@ -10,19 +10,20 @@ from typing import Literal
 from torana_server.core.errors import InvalidRequestError, StepError, Violation
 from torana_server.core.values import Payload, encode
 from torana_server.execution import ExecutionError, ExecutionRequest
-from torana_server.resources import Binding, ResourceReference, binding_from
+from torana_server.resources import Binding, Referring, binding_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRequest:
-    """`resources` maps a name to a reference, the same as a plain dict, or "@name" for a shared resource.
+    """`resources` maps a name to a reference, which `torana.database(…)` and its like make, too, the same as a plain
+    dict, or "@name" for a shared resource.
 
     `timeout` is in seconds, or a timedelta. Values are what JSON holds, and datetime, date, time, timedelta, Decimal,
     UUID, bytes, tuples and sets. Raises InvalidRequestError with everything that is of the wrong type.
     """
 
     parameters: Mapping[str, object] = field(default_factory=dict)
-    resources: Mapping[str, ResourceReference | Mapping[str, object] | str] = field(default_factory=dict)
+    resources: Mapping[str, Referring | Mapping[str, object] | str] = field(default_factory=dict)
     context: Mapping[str, object] = field(default_factory=dict)
     revision: str = ""
     idempotency_key: str = ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import torana
 from torana_server import InvalidRequestError, ResourceReference, WorkflowRequest
 from torana_server.request import engine_request
 from torana_server.resources import SharedName
@@ -42,6 +43,22 @@ def test_plain_dicts_and_shared_names_are_bindings() -> None:
     made = engine_request("any", request).resources
     assert made["db"] == made["same"] == ResourceReference("database", {"host": "db"}, credentials_ref="login")
     assert made["cache"] == SharedName("main")
+
+
+def test_a_reference_of_the_client_library_means_the_same_here() -> None:
+    request = WorkflowRequest(
+        resources={
+            "db": torana.database(host="db.example", port=5432, credentials_ref="db", health_check_interval_s=30)
+        }
+    )
+    assert engine_request("any", request).resources == {
+        "db": ResourceReference(
+            type="database",
+            config={"host": "db.example", "port": 5432},
+            credentials_ref="db",
+            health_check_interval_s=30,
+        )
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from torana_server.resources.borrowers import Borrower, Holdings
 from torana_server.resources.leases import Leases
 from torana_server.resources.pool_factory import CacheFactory, DatabasePoolFactory, HttpClientFactory, PoolFactory
 from torana_server.resources.ports import SecretReader, SecretValue
-from torana_server.resources.reference import Binding, ResourceReference, SharedName, binding_from
+from torana_server.resources.reference import Binding, Referring, ResourceReference, SharedName, binding_from
 from torana_server.resources.registry import ResourceRegistry
 from torana_server.resources.resolver import ResourceResolver
 from torana_server.resources.resource_type import ResourceType, TypeConfig
@@ -22,6 +22,7 @@ __all__ = [
     "HttpClientFactory",
     "Leases",
     "PoolFactory",
+    "Referring",
     "ResourceReference",
     "ResourceRegistry",
     "ResourceResolver",

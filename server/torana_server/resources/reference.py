@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Protocol, runtime_checkable
 
 from torana_server.core.errors import InvalidRequestError, Violation
 
@@ -34,6 +35,24 @@ class SharedName:
 Binding = ResourceReference | SharedName
 
 
+@runtime_checkable
+class Referring(Protocol):
+    """What has the attributes of a reference, as those have that the client library makes."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def config(self) -> Mapping[str, object]: ...
+    @property
+    def credentials_ref(self) -> str: ...
+    @property
+    def credentials_key(self) -> str: ...
+    @property
+    def register_as(self) -> str: ...
+    @property
+    def health_check_interval_s(self) -> float | None: ...
+
+
 def canonical_json(value: object) -> str:
     """Equal JSON values give equal text, and only they: keys sorted, `1`, `1.0` and `true` kept apart.
 
@@ -48,12 +67,15 @@ def same_target(one: ResourceReference, other: ResourceReference) -> bool:
 
 
 def binding_from(value: object, path: str = "") -> Binding:
-    """The binding that a request's JSON stands for: `"@name"`, an object of a reference's fields, or a binding itself.
+    """The binding that a request's JSON stands for: `"@name"`, an object of a reference's fields, a binding itself, or
+    what has a reference's attributes.
 
     Raises InvalidRequestError with all violations, at `path`.
     """
     if isinstance(value, ResourceReference | SharedName):
         return value
+    if isinstance(value, Referring):
+        value = {item.name: getattr(value, item.name) for item in fields(ResourceReference)}
     if isinstance(value, str):
         if value.startswith("@") and len(value) > 1:
             return SharedName(value[1:])
