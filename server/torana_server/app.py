@@ -12,13 +12,16 @@ from typing import Any
 
 from torana_server.adapters.memory.journal import MemoryJournal
 from torana_server.adapters.memory.secrets import MemorySecretStore
+from torana_server.adapters.postgres.connection import Place
+from torana_server.adapters.postgres.journal import PostgresJournal
+from torana_server.adapters.postgres.secrets import PostgresSecretStore
 from torana_server.adapters.sqlite.folder import make_private_folder
 from torana_server.adapters.sqlite.journal import SqliteJournal
 from torana_server.adapters.sqlite.secrets import SqliteSecretStore
 from torana_server.adapters.wire import WireCodec
 from torana_server.core import logs
 from torana_server.core.clock import Clock, SystemClock
-from torana_server.core.errors import InvalidRequestError, UnavailableError
+from torana_server.core.errors import InvalidRequestError, UnavailableError, VaultError
 from torana_server.core.ids import new_id
 from torana_server.execution import AdmissionLimits, Engine, Journal, Services
 from torana_server.resources import (
@@ -170,6 +173,8 @@ class Application:
     async def _open_parts(self) -> None:
         if not self.journal.durable:
             logger.warning("executions and secrets are kept in memory: nothing survives this process")
+        if self.settings.on_postgresql:
+            self._shared_keyring()
         await self.engine.open()
         await self.secrets.open_attached()
         await self.resources.start()
@@ -182,11 +187,28 @@ class Application:
         harden_process()
         if self.settings.journal == "memory":
             return MemorySecretStore(), Keyring([LocalKey.random("memory-")])
+        if self.settings.on_postgresql:
+            place = Place(self.settings.journal, self.settings.journal_schema, _journal_password(self.settings))
+            return await PostgresSecretStore.open(place, self.settings.journal_wait_s), self._shared_keyring()
         make_private_folder(self.settings.data_dir)
         keyring = _keyring(self.settings)
         if self.settings.production:
             require_operator_key(keyring)
         return await SqliteSecretStore.open(self.settings.data_dir / "vault.db"), keyring
+
+    def _shared_keyring(self) -> Keyring:
+        """That of a vault which other servers open, too. Raises VaultError when none was given: a key made here would
+        be on this machine alone."""
+        keyring = self.secrets.keyring or _given_keyring(self.settings)
+        if keyring is None:
+            raise VaultError(
+                "a vault in PostgreSQL needs a keyring that every server has: make a key once with "
+                '`echo "2026-01:$(head -c 32 /dev/urandom | base64)"`, and give it to each of them as '
+                "TORANA_VAULT_KEYS or in the file that vault_keys_file names"
+            )
+        if self.settings.production:
+            require_operator_key(keyring)
+        return keyring
 
     def face(self, address: str | None = None) -> GrpcServer:
         """The gRPC face, which does not listen yet. Raises InvalidRequestError for an address that may not be used."""
@@ -260,15 +282,35 @@ def _resolver(parts: Parts, secrets: SecretManager) -> ResourceResolver:
 def _journal(settings: Settings) -> Journal:
     if settings.journal == "memory":
         return MemoryJournal()
+    if settings.on_postgresql:
+        return PostgresJournal(
+            settings.journal,
+            schema=settings.journal_schema,
+            password=_journal_password(settings),
+            lease_s=settings.lease_s,
+            readers=settings.journal_readers_max,
+            wait_s=settings.journal_wait_s,
+        )
     return SqliteJournal(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
 
 
-def _keyring(settings: Settings) -> Keyring:
-    """From the settings; failing that, from a key file beside the data, made on the first start."""
+def _journal_password(settings: Settings) -> str | None:
+    return settings.journal_password.get_secret_value() if settings.journal_password else None
+
+
+def _given_keyring(settings: Settings) -> Keyring | None:
     if settings.vault_keys is not None:
         return keyring_from_text(settings.vault_keys.get_secret_value())
     if settings.vault_keys_file is not None:
         return keyring_from_file(settings.vault_keys_file)
+    return None
+
+
+def _keyring(settings: Settings) -> Keyring:
+    """From the settings; failing that, from a key file beside the data, made on the first start."""
+    given = _given_keyring(settings)
+    if given is not None:
+        return given
     path: Path = settings.data_dir / "vault.key"
     key_file = generated_key_file(path)
     if key_file.created:

@@ -43,7 +43,7 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of journal and vault. [./torana-data]")
     ] = None,
-    journal: Annotated[str | None, typer.Option(help="sqlite, or memory, which survives nothing. [sqlite]")] = None,
+    journal: Annotated[str | None, typer.Option(help="sqlite, memory or postgresql://USER@HOST/DB. [sqlite]")] = None,
     config: Config = None,
     tls_cert: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, rich_help_panel=SECURITY, help="Certificate (PEM).")
@@ -137,12 +137,17 @@ def greeting(settings: Settings, address: str, port: int, workflows: list[str]) 
     unix = address.startswith("unix:")
     host = address.rpartition(":")[0]
     taken = address if unix else f"{host}:{port}"
-    kept = "in memory: nothing survives a restart" if settings.journal == "memory" else f"SQLite in {settings.data_dir}"
     return [
         f"Torana {VERSION} listens on {taken} ({_reach(host, unix, settings.tls_cert is not None)})",
-        f"  journal    {kept}",
+        f"  journal    {_kept(settings)}",
         f"  workflows  {', '.join(workflows) or 'none; give a folder of YAML files with --workflows'}",
     ]
+
+
+def _kept(settings: Settings) -> str:
+    if settings.on_postgresql:
+        return f"PostgreSQL at {settings.journal}, schema {settings.journal_schema}"
+    return "in memory: nothing survives a restart" if settings.journal == "memory" else f"SQLite in {settings.data_dir}"
 
 
 def _reach(host: str, unix: bool, has_tls: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 from pydantic import SecretStr
 
 from torana_server.settings import sources
+from torana_server.settings.journal_address import JOURNAL, has_password, with_password_apart
 from torana_server.settings.model import Settings
 from torana_server.settings.sources import DEFAULT, Layer, Origin
 
@@ -36,7 +37,7 @@ def load_settings(options: Mapping[str, Any] | None = None, config: Path | None 
     Raises InvalidRequestError with everything that is wrong, each under its origin and without its value.
     """
     path = sources.file_path(config)
-    gathered = sources.gather(_layers(path, options or {}), Settings.model_fields)
+    gathered = with_password_apart(sources.gather(_layers(path, options or {}), Settings.model_fields))
     return LoadedSettings(Settings.gathered(gathered), gathered.origins, path)
 
 
@@ -47,9 +48,13 @@ def secret_settings() -> list[str]:
 
 def _layers(path: Path | None, options: Mapping[str, Any]) -> Iterator[Layer]:
     if path is not None:
-        yield sources.file(path, secret_settings(), _of_type(Path))
+        yield sources.file(path, _is_secret, _of_type(Path))
     yield sources.variables()
     yield sources.options(options, FLAGS)
+
+
+def _is_secret(name: str, value: object) -> bool:
+    return name in secret_settings() or (name == JOURNAL and has_password(value))
 
 
 def _of_type(kind: type) -> Iterator[str]:

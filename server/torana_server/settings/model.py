@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from torana_server.core.errors import Violation
 from torana_server.core.limits import KIB, MIB
+from torana_server.settings.journal_address import checked, checked_schema, is_address, with_password_apart
 from torana_server.settings.sources import Gathered, Origin, arguments, gather, refused, variables
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -35,8 +36,23 @@ class Settings(BaseModel):
     description: str = Field("", description="What the server is for, in GetInfo.", max_length=2_000)
 
     data_dir: Path = Field(Path("torana-data"), description="Folder of journal, vault and generated key; mode 0700.")
-    journal: Literal["sqlite", "memory"] = Field(
-        "sqlite", description="Where executions are kept. `memory` survives nothing."
+    journal: str = Field(
+        "sqlite",
+        description="Where executions and secrets are kept: `sqlite`, `memory`, which survives nothing, or "
+        "`postgresql://USER@HOST/DATABASE`, for several servers.",
+    )
+    journal_password: SecretStr | None = Field(
+        None, description="Of the PostgreSQL user, unless PGPASSWORD or `~/.pgpass` has it."
+    )
+    journal_schema: str = Field("torana", description="Schema of the tables in PostgreSQL; made if it is not there.")
+    journal_readers_max: int = Field(
+        8, ge=1, le=1_000, description="Connections to PostgreSQL for reading; seven more are for everything else."
+    )
+    journal_wait_s: float = Field(
+        30.0, ge=0, le=3_600, description="How long a start waits for a PostgreSQL that does not answer."
+    )
+    lease_s: float = Field(
+        6.0, ge=1, le=600, description="A server not heard of for so long loses its executions to the others."
     )
     disk_reserve_bytes: int = Field(
         64 * MIB, ge=0, description="Free space below which nothing new is accepted, so that what runs can finish."
@@ -99,6 +115,16 @@ class Settings(BaseModel):
         (), description="Workflows in debug mode: what their steps are given and return become events."
     )
 
+    @field_validator("journal", mode="before")
+    @classmethod
+    def _journal(cls, journal: object) -> object:
+        return checked(journal)
+
+    @field_validator("journal_schema")
+    @classmethod
+    def _schema(cls, name: str) -> str:
+        return checked_schema(name)
+
     @field_validator("template_env", "debug_workflows", mode="before")
     @classmethod
     def _names(cls, names: object) -> object:
@@ -128,7 +154,8 @@ class Settings(BaseModel):
     if not TYPE_CHECKING:  # for checkers and editors the fields are the arguments
 
         def __init__(self, **values: Any) -> None:
-            self._take(gather([variables(), arguments(values)], type(self).model_fields))
+            gathered = gather([variables(), arguments(values)], type(self).model_fields)
+            self._take(with_password_apart(gathered))
 
     @classmethod
     def gathered(cls, gathered: Gathered) -> Settings:
@@ -145,6 +172,10 @@ class Settings(BaseModel):
             violations += _violations(error, gathered.origins)
         if violations:
             raise refused(violations) from None
+
+    @property
+    def on_postgresql(self) -> bool:
+        return is_address(self.journal)
 
     def template_environment(self) -> dict[str, str]:
         """What `${env.NAME}` may read, as it is now."""

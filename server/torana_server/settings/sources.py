@@ -97,9 +97,9 @@ def file_path(given: Path | None) -> Path | None:
     return Path(FILE_NAME) if Path(FILE_NAME).exists() else None
 
 
-def file(path: Path, secret: Iterable[str], paths: Iterable[str]) -> Layer:
-    """Of a TOML file. The settings in `paths` are relative to its folder. Others may not read one that holds any of
-    `secret`."""
+def file(path: Path, is_secret: Callable[[str, object], bool], paths: Iterable[str]) -> Layer:
+    """Of a TOML file. The settings in `paths` are relative to its folder. Others may not read one that holds a setting
+    and value of which `is_secret` holds."""
 
     def origin(name: str) -> Origin:
         return Origin("file", f"{path}: {name}")
@@ -109,7 +109,8 @@ def file(path: Path, secret: Iterable[str], paths: Iterable[str]) -> Layer:
     except _UnreadableError as error:
         return Layer({}, origin, problems=(Violation(str(path), str(error)),))
     placed = {name: path.parent / values[name] for name in paths if isinstance(values.get(name), str)}
-    exposed = sorted(set(secret) & values.keys()) if os.name != "nt" and mode & 0o077 else []
+    secret = sorted(name for name, value in values.items() if is_secret(name, value))
+    exposed = secret if os.name != "nt" and mode & 0o077 else []
     problem = f"the file has mode {stat.S_IMODE(mode):04o}, so others may read what is secret; run: chmod 600 {path}"
     return Layer(
         {**values, **placed}, origin, problems=tuple(Violation(origin(name).name, problem) for name in exposed)

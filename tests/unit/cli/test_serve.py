@@ -33,3 +33,8 @@ def test_the_greeting_says_where_it_listens_and_who_can_reach_it(settings, said:
 
 def test_the_greeting_says_that_a_journal_in_memory_survives_nothing() -> None:
     assert "nothing survives" in greeting(Settings(journal="memory"), "127.0.0.1:1", 7000, ["etl"])[1]
+
+
+def test_the_greeting_names_the_database_and_not_its_password() -> None:
+    said = greeting(Settings(journal="postgresql://u:hidden@h:1/d"), "127.0.0.1:1", 7000, [])[1]
+    assert said == "  journal    PostgreSQL at postgresql://u@h:1/d, schema torana"

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import asyncpg
 
@@ -46,7 +46,7 @@ class PostgresSecretStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, place: Place, wait_s: float = 0.0) -> PostgresSecretStore:
+    async def open(cls, place: Place, wait_s: float = 0.0) -> Self:
         """Raises UnavailableError for a database that cannot be used or does not answer within `wait_s`."""
         place = await prepare(place, wait_s)
         with _translated():
