@@ -55,7 +55,8 @@ def pipe(screen: io.StringIO) -> Console:
 
 
 def terminal(screen: io.StringIO, width: int) -> Console:
-    return Console(file=screen, width=width, height=24, force_terminal=True, color_system="truecolor")
+    kind = {"TERM": "xterm-256color"}
+    return Console(file=screen, width=width, height=24, force_terminal=True, color_system="truecolor", _environ=kind)
 
 
 def test_a_pipe_gets_whole_lines_without_escapes(script) -> None:

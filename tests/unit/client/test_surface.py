@@ -11,8 +11,9 @@ import torana
 PROMISED = """
 Binding BlobReference BlockingClient BlockingExecutionFeed BlockingExecutionStream Client ComponentHealth Event
 Execution ExecutionError ExecutionFeed ExecutionResult ExecutionStream KeyRotation ReconnectPolicy RequestOptions
-Resource ResourceReference ResourceType Secret ServerHealth ServerInfo ServerStats StepStatus StepType TlsConfig
-ToranaError Workflow WorkflowFailedError WorkflowProblem WorkflowValidation cache database errors http_client
+Resource ResourceReference ResourceType Secret SecretVersion ServerHealth ServerInfo ServerStats StepStatus StepType
+TlsConfig ToranaError Workflow WorkflowFailedError WorkflowProblem WorkflowValidation cache database errors
+http_client
 """
 
 
