@@ -54,8 +54,8 @@ def pipe(screen: io.StringIO) -> Console:
     return console
 
 
-def terminal(screen: io.StringIO, width: int) -> Console:
-    kind = {"TERM": "xterm-256color"}
+def terminal(screen: io.StringIO, width: int, **variables: str) -> Console:
+    kind = {"TERM": "xterm-256color", **variables}
     return Console(file=screen, width=width, height=24, force_terminal=True, color_system="truecolor", _environ=kind)
 
 
@@ -93,10 +93,9 @@ def test_a_terminal_says_that_it_waits_before_the_first_event() -> None:
     assert "waiting for the server" in screen.getvalue()
 
 
-def test_no_color_leaves_colours_out(script, monkeypatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+def test_no_color_leaves_colours_out(script) -> None:
     screen = io.StringIO()
-    play(LiveDisplay(terminal(screen, 80)), script)
+    play(LiveDisplay(terminal(screen, 80, NO_COLOR="1")), script)
     colours = [code for code in re.findall(r"\x1b\[([0-9;]*)m", screen.getvalue()) if re.match(r"3[0-7]|38;", code)]
     assert not colours
 
