@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from torana_server.doctor.findings import Finding, ok, warning
+from torana_server.doctor.folder import files_in
 
 WATCHED_S = 0.2
 STEP_MAX_S = 0.05
@@ -17,7 +18,8 @@ AHEAD_MAX = timedelta(seconds=2)
 ADVICE = "set the clock (chrony, ntpd): times of events and time limits rely on it"
 
 
-def examine(data_dir: Path, now: datetime) -> Iterator[Finding]:
+def examine(data_dir: Path | None, now: datetime) -> Iterator[Finding]:
+    """`data_dir` is None where it may not be looked into."""
     if now < RELEASED:
         yield warning("clock", f"it shows {now.isoformat(timespec='seconds')}, before this release was made", ADVICE)
         return
@@ -25,7 +27,7 @@ def examine(data_dir: Path, now: datetime) -> Iterator[Finding]:
     if abs(step_s) > STEP_MAX_S:
         yield warning("clock", f"it was set by {step_s:+.2f} s while it was watched", ADVICE)
         return
-    late = _from_the_future(data_dir, now)
+    late = _from_the_future(data_dir, now) if data_dir is not None and data_dir.is_dir() else []
     if late:
         yield warning("clock", f"{', '.join(late)} in {data_dir} changed after now", ADVICE)
     else:
@@ -40,7 +42,5 @@ def step_of(wall: Callable[[], float], steady: Callable[[], float], wait: Callab
 
 
 def _from_the_future(data_dir: Path, now: datetime) -> list[str]:
-    if not data_dir.is_dir():
-        return []
     limit = (now + AHEAD_MAX).timestamp()
-    return [path.name for path in sorted(data_dir.iterdir()) if path.stat().st_mtime > limit]
+    return [name for name, status in files_in(data_dir) if status.st_mtime > limit]

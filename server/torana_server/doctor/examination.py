@@ -36,10 +36,12 @@ def examine(load: Callable[[], LoadedSettings], around: Surroundings) -> Iterato
 def _of(loaded: LoadedSettings, around: Surroundings) -> Iterator[Finding]:
     settings = loaded.settings
     yield from machine.template_variables(settings)
-    user = folder.user_of(settings.data_dir)
+    closed = folder.is_closed(settings.data_dir)
+    user = None if closed else folder.user_of(settings.data_dir)
     if settings.journal == "sqlite":
         yield from folder.examine(settings, user)
+    if settings.journal == "sqlite" and not closed:
         yield from journal.examine(settings.data_dir, user is not None, around.now())
         yield from vault.examine(settings, user is not None)
     yield from network.examine(settings, user is not None, around)
-    yield from clock.examine(settings.data_dir, around.now())
+    yield from clock.examine(None if closed else settings.data_dir, around.now())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import statistics
 import tempfile
 import time
@@ -34,8 +36,30 @@ def user_of(data_dir: Path) -> str | None:
     return f"process {pid}" if pid else "another process"
 
 
+def is_closed(folder: Path) -> bool:
+    """Whether it is there, as far as can be told, and this user may not look into it."""
+    try:
+        os.scandir(folder).close()
+        os.stat(folder / ".")
+    except PermissionError:
+        return True
+    except OSError:
+        return False  # not there, or no folder, which other checks tell
+    return False
+
+
+def files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """By name. A running server takes some of them away meanwhile."""
+    for path in sorted(folder.iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            yield path.name, path.stat()
+
+
 def examine(settings: Settings, user: str | None) -> Iterator[Finding]:
     folder = settings.data_dir
+    if is_closed(folder):
+        yield problem("data folder", f"{folder} cannot be looked into by this user", OWNER)
+        return
     if not folder.exists():
         yield ok("data folder", f"{folder} is not there yet; the first start makes it")
     elif not folder.is_dir():
@@ -46,22 +70,22 @@ def examine(settings: Settings, user: str | None) -> Iterator[Finding]:
         yield ok("in use", f"a server has the folder: {user}" if user else "no server has the folder")
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield problem("data folder", f"{existing} cannot be written to by this user", _OWNER)
+        yield problem("data folder", f"{existing} cannot be written to by this user", OWNER)
         return
     yield file_system(existing, MOUNTS)
     yield room(free_bytes(existing), settings.disk_reserve_bytes)
     yield fsync_speed(fsync_ms(existing))
 
 
-_OWNER = "run as the user the folder belongs to, or give the folder to the user of the server (chown -R)"
+OWNER = "run as the user the folder belongs to, or give the folder to the user of the server (chown -R)"
 
 
 def access(folder: Path) -> Finding:
     status = folder.stat()
     mode = status.st_mode & 0o777
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-        return warning("data folder", f"{folder} belongs to user {status.st_uid}, this is user {os.geteuid()}", _OWNER)
-    exposed = [path.name for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_mode & 0o077]
+        return warning("data folder", f"{folder} belongs to user {status.st_uid}, this is user {os.geteuid()}", OWNER)
+    exposed = [name for name, one in files_in(folder) if stat.S_ISREG(one.st_mode) and one.st_mode & 0o077]
     if mode & 0o077:
         return warning("data folder", f"{folder} has mode {mode:04o}: others can look into it", f"chmod 700 {folder}")
     if exposed:

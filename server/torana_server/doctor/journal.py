@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from torana_server.adapters.wire import WireCodec
 from torana_server.core.clock import to_datetime
 from torana_server.core.errors import ToranaError
 from torana_server.doctor.findings import Finding, counted, ok, problem, warning
+from torana_server.doctor.folder import OWNER
 
 AHEAD_MAX = timedelta(seconds=2)
 
@@ -20,6 +22,9 @@ def examine(data_dir: Path, in_use: bool, now: datetime) -> Iterator[Finding]:
     path = data_dir / JOURNAL_FILE
     if not path.exists():
         yield ok("journal", "none yet; the first start makes it")
+        return
+    if not os.access(path, os.R_OK):
+        yield problem("journal", f"{path} cannot be read by this user", OWNER)
         return
     try:
         report = inspect_journal(path, in_use=in_use)

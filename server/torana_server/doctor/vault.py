@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from torana_server.adapters.sqlite.inspection import VaultReport, inspect_vault
 from torana_server.core.errors import ToranaError, VaultError
 from torana_server.doctor.findings import Finding, counted, ok, problem
+from torana_server.doctor.folder import OWNER
 from torana_server.settings import Settings
 from torana_server.vault import Keyring, check_keyring, keyring_from_file, keyring_from_text, require_operator_key
 
@@ -18,6 +20,9 @@ BACK_UP = "keep a copy of the key apart from copies of the data folder: without 
 def examine(settings: Settings, in_use: bool) -> Iterator[Finding]:
     path = settings.data_dir / "vault.db"
     generated = settings.data_dir / "vault.key"
+    if path.exists() and not os.access(path, os.R_OK):
+        yield problem("vault", f"{path} cannot be read by this user", OWNER)
+        return
     try:
         report = inspect_vault(path, in_use=in_use) if path.exists() else None
     except ToranaError as error:

@@ -25,6 +25,7 @@ from torana_server.settings import LoadedSettings, load_settings
 from torana_server.vault import LocalKey
 from torana_server.workflow import from_yaml
 
+NOBODY = 65_534
 FLOW = "name: flow\nsteps: [{name: only, type: code, config: {source: return 1}}]"
 
 
@@ -124,6 +125,38 @@ def test_a_file_that_others_can_read_is_a_warning(data) -> None:
 def test_a_folder_of_another_user_is_a_warning(data, monkeypatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: data.stat().st_uid + 1)
     assert "belongs to user" in findings(data_dir=data)["data folder"].found
+
+
+@pytest.fixture
+def stranger(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A user who may not look into the data folder. Root may, and becomes another one for a while."""
+    monkeypatch.chdir("/")
+    data.chmod(0)
+    am_root = os.geteuid() == 0
+    if am_root:
+        os.seteuid(NOBODY)
+    yield
+    if am_root:
+        os.seteuid(0)
+    data.chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_problem_and_hides_no_other(data, stranger) -> None:
+    found = findings(data_dir=data)
+    assert found["data folder"].grade is Grade.PROBLEM
+    assert "cannot be looked into by this user" in found["data folder"].found
+    assert "chown" in found["data folder"].advice
+    assert {"address", "clock"} <= found.keys()
+    assert not {"in use", "journal", "vault key"} & found.keys(), "nothing is said about what was not seen"
+
+
+def test_files_that_cannot_be_read_are_not_taken_for_damaged(data, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    found = findings(data_dir=data)
+    for check, name in (("journal", "journal.db"), ("vault", "vault.db")):
+        assert found[check].grade is Grade.PROBLEM
+        assert f"{name} cannot be read by this user" in found[check].found
+        assert "chown" in found[check].advice
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_problem(data, monkeypatch) -> None:
