@@ -110,6 +110,8 @@ class Bus:
 
     def _options(self) -> dict[str, Any]:
         options = self._place.options()
+        if self._place.pooled:
+            return options
         settings = options.get("server_settings", {})
         # A transaction that notifies writes a commit record; nobody needs it on the disk.
         return {**options, "server_settings": {**settings, "synchronous_commit": "off"}}
