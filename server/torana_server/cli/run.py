@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from torana_server.cli.embedded import embedded_server, is_workflow_file, read_w
 from torana_server.cli.exits import Exit, UsageError
 from torana_server.cli.follow import Followed, follow, run_interruptibly
 from torana_server.cli.output import Format, StreamOutput
+from torana_server.cli.reading import source_name, text_of
 from torana_server.settings import load_settings
 from torana_server.workflow import Definition
 
@@ -121,12 +121,8 @@ def all_parameters(params_json: str, typed: list[str]) -> dict[str, Any]:
     """Those of the file or standard input, then the single ones, which win."""
     if not params_json:
         return arguments.values(typed, "-p")
-    source = "standard input" if params_json == "-" else params_json
-    try:
-        text = sys.stdin.read() if params_json == "-" else Path(params_json).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return {**arguments.json_object(text, source), **arguments.values(typed, "-p")}
+    given = arguments.json_object(text_of(params_json), source_name(params_json))
+    return {**given, **arguments.values(typed, "-p")}
 
 
 def request_options(

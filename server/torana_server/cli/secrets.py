@@ -17,6 +17,7 @@ from torana_server.cli.connection import Connection, connected
 from torana_server.cli.exits import UsageError
 from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
+from torana_server.cli.reading import source_name, text_of
 from torana_server.cli.view import Head, Listing, plural, state_cell, text_cell, time_cell
 
 commands = group("Credentials in the server's vault. Values go in and never come out.")
@@ -127,10 +128,9 @@ def secret_value(source: str, file: Path | None, fields: list[str]) -> dict[str,
         raise UsageError("a value is never an argument; use `-` for standard input, --file, or --field for prompts")
     if sum((source == "-", file is not None, bool(fields))) > 1:
         raise UsageError("give one of `-`, --file and --field")
-    if source == "-":
-        return _nonempty(arguments.json_object(sys.stdin.read(), "standard input"))
-    if file is not None:
-        return _nonempty(arguments.json_object(file.read_text("utf-8"), str(file)))
+    given = source if file is None else str(file)
+    if given:
+        return _nonempty(arguments.json_object(text_of(given), source_name(given)))
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask at; use `-` for standard input or --file")
     return _nonempty(_asked(fields) if fields else _asked_openly())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +19,10 @@ from torana_server.cli import candidates, output
 from torana_server.cli.connection import Connection, connected
 from torana_server.cli.definitions import definition_of
 from torana_server.cli.embedded import is_workflow_file, read_workflow
-from torana_server.cli.exits import Exit, UsageError
+from torana_server.cli.exits import Exit
 from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
+from torana_server.cli.reading import text_of
 from torana_server.cli.view import (
     Head,
     Listing,
@@ -181,19 +181,12 @@ def validate(
 
 def _checked(file: Path, client: torana.BlockingClient | None) -> Checked:
     try:
-        definition = from_yaml(_text(file))
+        definition = from_yaml(text_of(str(file)))
         required = _check_on_server(definition, client) if client else _check_here(definition)
     except InvalidWorkflowError as error:
         problems = tuple(Problem(one.path, one.message) for one in error.violations) or (Problem("", error.message),)
         return Checked(str(file), False, "", "", (), problems)
     return Checked(str(file), True, definition.name, revision_of(definition), required, ())
-
-
-def _text(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _check_here(definition: Definition) -> tuple[str, ...]:
