@@ -41,7 +41,8 @@ def watch(
     if many and (after or quiet):
         raise UsageError("--after and --quiet are for one execution")
     if many:
-        return run_interruptibly(_watch_many(connection, filter_text, output_format)) or Exit.INTERRUPTED
+        code = run_interruptibly(_watch_many(connection, filter_text, output_format))
+        return Exit.INTERRUPTED if code is None else code
     return watch_one(connection, execution, after=after, form=output_format, quiet=quiet)
 
 
