@@ -7,7 +7,7 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from torana_server.request import WorkflowRequest
 from torana_server.testing.application import quiet
@@ -64,7 +64,7 @@ async def assert_survives_restart(
         undisturbed, lost = await trial.run(None)
         assert lost is None, "nothing was to be lost"
         recovered: dict[str, Recording] = {}
-        failures: list[str] = []
+        failures: list[_Failure] = []
         for point in _points():
             recording, where = await trial.run(point)
             if where is None:
@@ -74,13 +74,18 @@ async def assert_survives_restart(
                 failures += _problems(where, recording, undisturbed, same_result)
         failures += trial.failures
     if failures:
-        shown = "\n\n".join(failures[:FAILURES_SHOWN_MAX])
+        shown = "\n\n".join(f"{where}: {problem}" for where, problem in failures[:FAILURES_SHOWN_MAX])
+        points = len({failure.where for failure in failures})
         raise AssertionError(
-            f"the workflow does not survive the loss of its server at {len(failures)} of {len(recovered)} points\n\n"
-            f"{shown}"
+            f"the workflow does not survive the loss of its server at {points} of {len(recovered)} points\n\n{shown}"
         )
     assert undisturbed is not None, "it ran to its end"
     return Survival(undisturbed, recovered)
+
+
+class _Failure(NamedTuple):
+    where: str
+    problem: str
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class _Trial:
     resources: Callable[[], World]
     check: Callable[[Recording, Any], object] | None
     setup: Callable[[MemoryGateway], object] | None
-    failures: list[str] = field(default_factory=list)
+    failures: list[_Failure] = field(default_factory=list)
 
     async def run(self, point: CrashPoint | None) -> tuple[Recording | None, str | None]:
         """The recording, and in words where the server was lost; None when it was not. There is no recording when it
@@ -155,10 +160,10 @@ class _Trial:
         except AssertionError as error:
             if where is None:
                 raise  # it does not even hold undisturbed
-            self.failures.append(f"{where}: {error}\n{recording.table()}")
+            self.failures.append(_Failure(where, f"{error}\n{recording.table()}"))
 
 
-def _problems(where: str, recording: Recording, undisturbed: Recording | None, same_result: bool) -> Iterator[str]:
+def _problems(where: str, recording: Recording, undisturbed: Recording | None, same_result: bool) -> Iterator[_Failure]:
     assert undisturbed is not None, "it ran to its end"
     found = []
     if recording.status != undisturbed.status:
@@ -167,7 +172,7 @@ def _problems(where: str, recording: Recording, undisturbed: Recording | None, s
         found += _differences(recording.result, undisturbed.result)
     found += [f"step {step!r} ran again after it had completed" for step in _run_again(recording)]
     for problem in found:
-        yield f"{where}: {problem}\n{recording.table()}"
+        yield _Failure(where, f"{problem}\n{recording.table()}")
 
 
 def _differences(result: Mapping[str, Any], undisturbed: Mapping[str, Any]) -> Iterator[str]:

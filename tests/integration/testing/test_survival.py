@@ -66,6 +66,17 @@ async def test_a_result_that_changes_with_the_attempt_is_told_unless_that_is_mea
     assert {run.status for run in survival.recovered.values()} == {"completed"}
 
 
+async def test_a_point_with_two_problems_counts_once() -> None:
+    def started_once(run: Recording, world: object) -> None:
+        run.assert_attempts(only=1)
+
+    with pytest.raises(AssertionError) as caught:
+        await assert_survives_restart(source("return ctx.attempt"), check=started_once)
+    assert "of its server at 2 of 3 points" in str(caught.value)
+    assert "step 'only' returned 2; undisturbed 1" in str(caught.value)
+    assert "step 'only' should have started once, not 2 times" in str(caught.value)
+
+
 async def test_an_end_that_changes_is_told() -> None:
     only_once = source("if ctx.attempt > 1:\n    raise ValueError('again')")
     with pytest.raises(AssertionError, match="the execution failed; undisturbed it completed"):
