@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ GC_THRESHOLD = 20_000
 """New objects between two looks at the youngest generation; CPython's default is 700."""
 
 
-ResolverChoice = ResourceResolver | Callable[[ResourceRegistry, SecretManager], ResourceResolver]
+ResolverChoice = ResourceResolver | type[ResourceResolver]
 """A resolver, or its class."""
 
 
@@ -268,9 +267,12 @@ def _settle_garbage_collection() -> None:
 
 def _resolver(parts: Parts, secrets: SecretManager) -> ResourceResolver:
     chosen = parts.resource_resolver or ResourceResolver
-    resolver = chosen(parts.resource_registry, secrets) if callable(chosen) else chosen
-    if not isinstance(resolver, ResourceResolver):
-        kind = type(resolver).__name__
+    if isinstance(chosen, type) and issubclass(chosen, ResourceResolver):
+        resolver = chosen(parts.resource_registry, secrets)
+    elif isinstance(chosen, ResourceResolver):
+        resolver = chosen
+    else:
+        kind = chosen.__name__ if isinstance(chosen, type) else type(chosen).__name__
         raise InvalidRequestError(
             f"resource_resolver is a subclass of ResourceResolver or an instance of one, not {kind}"
         )

@@ -194,9 +194,7 @@ class Gateway(Executing):
 
         Logs go to standard error as the settings say, unless the program has set up its logging.
         """
-        address = None
-        if host is not None or port is not None:
-            address = f"{host or '127.0.0.1'}:{7233 if port is None else port}"
+        address = None if host is None and port is None else listen_address(host, port)
         configure_logging(self.settings.log_level, self.settings.log_format, replace=False)
         uvloop.run(self.serve_until_stopped(address))
 
@@ -218,3 +216,10 @@ class Gateway(Executing):
                     grace = "what runs may finish within %g s, and goes on at the next start otherwise"
                     logger.info(f"stopping: {grace}; a second signal stops at once", self.settings.drain_grace_s)
         self._app.check_fatal()
+
+
+def listen_address(host: str | None, port: int | None) -> str:
+    """host:port, with the defaults for what is None and an IPv6 address in brackets."""
+    host = "127.0.0.1" if host is None else host
+    bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{bracketed}:{7233 if port is None else port}"

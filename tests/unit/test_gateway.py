@@ -31,6 +31,7 @@ from torana_server import (
     WorkflowNotFoundError,
     WorkflowRequest,
 )
+from torana_server.gateway import listen_address
 
 SECRET = {"user": "u", "password": "canary-pw"}
 
@@ -408,3 +409,28 @@ async def test_health_asks_live_resources_by_their_own_checks_now(gateway: Gatew
     assert unwell["resources"]["a"]["status"] == "unhealthy"
     assert "returned False" in unwell["resources"]["a"]["last_error"]
     assert unwell["resources"]["a"]["since"] > well["resources"]["a"]["since"]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        (None, 7000, "127.0.0.1:7000"),
+        ("0.0.0.0", None, "0.0.0.0:7233"),
+        ("::1", 7000, "[::1]:7000"),
+        ("[::1]", 0, "[::1]:0"),
+    ],
+)
+def test_run_listens_where_it_is_told(host: str | None, port: int | None, address: str) -> None:
+    assert listen_address(host, port) == address
+
+
+@pytest.mark.parametrize("choice", [dict, object(), AsyncMock])
+def test_what_is_no_resolver_is_refused_before_it_is_called(choice: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="a subclass of ResourceResolver or an instance of one, not"):
+        Gateway(enable_durability=False, resource_resolver=choice)
+
+
+async def test_a_limit_of_versions_is_one_or_more() -> None:
+    async with Gateway(enable_durability=False) as gateway:
+        with pytest.raises(InvalidRequestError, match="limit is -1"):
+            await gateway.secret_manager.list_versions("login", limit=-1)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torana_server.core.errors import InvalidRequestError, Violation
 
-INVALID_RESOURCES = "Resources of the request are not valid."
+INVALID_RESOURCES = "Resource references are not valid."
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,8 +167,11 @@ class SecretManager:
     async def list_versions(
         self, name: str, *, principal: Principal = LOCAL, before: int | None = None, limit: int = PAGE_SIZE_MAX
     ) -> Sequence[VersionInfo]:
-        """What may be known of a secret's versions, latest first: at most `limit`, those below `before`, or all."""
+        """What may be known of a secret's versions, latest first: at most `limit`, all of them or those below
+        `before`. Raises InvalidRequestError for a limit below 1."""
         _check_name(name)
+        if limit < 1:
+            raise InvalidRequestError(f"limit is {limit}; it is 1 or more")
         vault = await self._opened()
         return await vault.versions(principal.tenant, name, before, limit)
 
