@@ -49,7 +49,7 @@ def show(config: Config = None, output_format: Output = Format.TABLE) -> None:
         settings = list(shown(load_settings(config=config)))
         rows = [[text_cell(one.name), text_cell(_text(one.value)), _source(one)] for one in settings]
         heads = [Head("setting"), Head("value", gives_way=True), Head("source", gives_way=True)]
-        output.answer_listing([_form(one) for one in settings], output_format, Listing(heads, rows))
+        output.answer_listing(settings, output_format, Listing(heads, rows))
 
 
 def shown(loaded: LoadedSettings) -> Iterator[Setting]:
@@ -62,10 +62,6 @@ def shown(loaded: LoadedSettings) -> Iterator[Setting]:
 
 def _whether_set(secret: object) -> str:
     return "not set" if secret is None else "set"
-
-
-def _form(setting: Setting) -> dict[str, Any]:
-    return {"name": setting.name, "value": setting.value, "origin": setting.origin, "source": setting.source}
 
 
 def _source(setting: Setting) -> Any:

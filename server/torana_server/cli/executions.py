@@ -22,7 +22,6 @@ from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
 from torana_server.cli.view import (
     ExecutionView,
-    Listing,
     PlainLines,
     Waterfall,
     applied,
@@ -217,28 +216,39 @@ def cancel(
     """Ask for executions to be cancelled. Running steps clean up first.
 
     Nothing is asked: `torana executions retry` goes on with what was cancelled, and reuses the steps that completed.
-    With --wait the code is 1 when one of them ended in another way before the cancel reached it.
+    The code is 2 when one of them had ended already; the others are cancelled all the same. With --wait it is 1 when
+    one ended in another way before the cancel reached it.
     """
+    asked: list[Execution] = []
     with connection.blocking_client() as client:
-        asked = [client.cancel_execution(one, reason) for one in executions]
+        finished = [error for one in executions if (error := _cancelled(client, one, reason, asked))]
         if wait:
             asked = [_ended(client, one.id) for one in asked]
-    output.answer(
-        [_summary(one) for one in asked],
-        output_format,
-        lambda console: output.print_listing(_states(asked), console),
-    )
+    if asked or not finished:
+        shown = executions_listing(asked, datetime.now(UTC))
+        output.answer_listing([_summary(one) for one in asked], output_format, shown)
+    for error in finished:
+        output.report(str(error))
+    if finished:
+        return Exit.USAGE
     return Exit.FAILED if wait and any(one.state != "cancelled" for one in asked) else Exit.COMPLETED
+
+
+def _cancelled(
+    client: torana.BlockingClient, execution: str, reason: str, asked: list[Execution]
+) -> torana.errors.StateError | None:
+    """Adds it to `asked`, or returns why it cannot be cancelled any more."""
+    try:
+        asked.append(client.cancel_execution(execution, reason))
+    except torana.errors.StateError as error:
+        return error
+    return None
 
 
 def _ended(client: torana.BlockingClient, execution_id: str) -> Execution:
     with client.watch(execution_id, kinds=("cancelled",)) as stream:
         stream.result()
     return client.get_execution(execution_id)
-
-
-def _states(executions: list[Execution]) -> Listing:
-    return executions_listing(executions, datetime.now(UTC))
 
 
 @command(commands, "retry", examples=("torana executions retry ID --watch",))

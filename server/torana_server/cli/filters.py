@@ -63,6 +63,13 @@ def _time(text: str, option: str, now: datetime) -> datetime | None:
     if not text:
         return None
     try:
+        return _moment(text, option, now)
+    except OverflowError:
+        raise UsageError(f"{option} {text} is further off than a calendar reaches") from None
+
+
+def _moment(text: str, option: str, now: datetime) -> datetime:
+    try:
         at = datetime.fromisoformat(text)
     except ValueError:
         return now - timedelta(seconds=_ago_s(text, option))

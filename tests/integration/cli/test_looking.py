@@ -154,6 +154,15 @@ def test_what_runs_is_cancelled_and_goes_on_by_a_retry(server) -> None:
     on(server, "executions", "cancel", fresh)
 
 
+def test_of_several_those_that_still_run_are_cancelled_though_others_have_ended(server) -> None:
+    done, running = ended(server, "hello"), on(server, "run", "endless", "--detach").stdout.strip()
+    cancelled = on(server, "executions", "cancel", done, running, "--wait")
+    assert cancelled.returncode == 2
+    assert f"execution {done} is COMPLETED already" in cancelled.stderr
+    assert cancelled.stdout.startswith(f"{running}\t")
+    assert cancelled.stdout.split("\t")[2] == "cancelled"
+
+
 def test_a_retry_that_is_watched_exits_as_the_new_execution_ends(server) -> None:
     retried = on(server, "executions", "retry", ended(server, "fails"), "--watch")
     assert retried.returncode == 1

@@ -50,3 +50,9 @@ def test_a_time_is_how_long_ago_or_when(text: str, at: datetime) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--since takes how long ago"):
         of(since=text)
+
+
+@pytest.mark.parametrize("text", ["9999999d", "99999999999999999999d", "0001-01-01T00:00:00+14:00"])
+def test_a_time_before_the_calendar_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="further off than a calendar reaches"):
+        of(since=text)
