@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +69,15 @@ def check_file(file: Path) -> None:
 
 async def contents(journal: SqliteJournal, moment: Moment) -> Promised:
     """What the journal holds, which is what was promised, or that and all of the group under way."""
+    found = await held(journal, moment.possible.definitions)
+    for promised in (moment.possible, moment.promised):
+        if visible(promised) == visible(found):
+            return promised
+    raise complaint(found, moment)
+
+
+async def held(journal: SqliteJournal, revisions: Iterable[str]) -> Promised:
+    """Everything a journal tells, but for fences."""
     executions: dict[str, Kept] = {}
     for tenant in TENANTS:
         by_execution: dict[str, list[StoredEvent]] = {}
@@ -80,13 +89,8 @@ async def contents(journal: SqliteJournal, moment: Moment) -> Promised:
             events = tuple(by_execution.pop(one.execution, ()))
             executions[one.execution] = Kept(one, events, 0, commands[0] if commands else None)
         holds(not by_execution, f"there are events without an execution: {sorted(by_execution)}")
-    known = [await journal.get_definition(revision) for revision in moment.possible.definitions]
-    definitions = {definition.revision: definition for definition in known if definition is not None}
-    found = Promised(executions, definitions)
-    for promised in (moment.possible, moment.promised):
-        if visible(promised) == visible(found):
-            return promised
-    raise complaint(found, moment)
+    known = [await journal.get_definition(revision) for revision in revisions]
+    return Promised(executions, {definition.revision: definition for definition in known if definition is not None})
 
 
 def visible(promised: Promised) -> object:
