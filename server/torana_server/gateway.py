@@ -183,7 +183,8 @@ class Gateway(Executing):
     async def serve(self, address: str | None = None) -> int:
         """Listens for gRPC, in the background until `close`; the port.
 
-        Raises InvalidRequestError for an address that it may not listen on, before anything is opened.
+        Raises InvalidRequestError for an address that it may not listen on, before anything is opened, and OSError for
+        one that is in use.
         """
         face = self._app.face(address)
         await self.start()

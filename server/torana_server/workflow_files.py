@@ -15,14 +15,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from watchfiles import awatch
 
 from torana_server.core import logs
 from torana_server.core.errors import InvalidWorkflowError, Violation
-from torana_server.gateway import Gateway
 from torana_server.workflow import Definition, from_yaml, located
+
+if TYPE_CHECKING:
+    from torana_server.gateway import Gateway
 
 SUFFIXES: Final = (".yaml", ".yml")
 SETTLE_MS: Final = 100

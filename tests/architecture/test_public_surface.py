@@ -107,3 +107,11 @@ def test_every_promised_name_exists(package: str) -> None:
     module = importlib.import_module(package)
     missing = [name for name in SURFACES[package] if not hasattr(module, name)]
     assert not missing
+
+
+def test_what_the_embedding_package_imports_late_is_what_it_promises() -> None:
+    module = importlib.import_module("torana_server")
+    assert sorted(module._HOME_OF) == sorted(SURFACES["torana_server"])
+    assert set(SURFACES["torana_server"]) <= set(dir(module))
+    with pytest.raises(AttributeError, match="has no attribute 'Gatewy'"):
+        _ = module.Gatewy

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from torana_server.cli.exits import UsageError
-from torana_server.gateway import Gateway
 from torana_server.settings import Settings
 from torana_server.telemetry import configure_logging
 from torana_server.workflow import Definition
@@ -32,6 +31,8 @@ def read_workflow(path: Path) -> Definition:
 @asynccontextmanager
 async def embedded_server(definition: Definition, settings: Settings, data_dir: Path | None) -> AsyncIterator[str]:
     """Yields the address. Without `data_dir` journal and vault live in a temporary folder."""
+    from torana_server.gateway import Gateway  # noqa: PLC0415 — takes a while, and most commands start no server
+
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-run-")))
         settings = embedded_settings(settings)

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uvloop
 
 from torana_server.cli import output
 from torana_server.cli.config import Config
 from torana_server.cli.exits import Exit, errors_reported
-from torana_server.cli.modules import gateway_named
 from torana_server.cli.version import VERSION
-from torana_server.gateway import Gateway
 from torana_server.settings import LoadedSettings, Settings, load_settings
 from torana_server.telemetry import configure_logging
 from torana_server.workflow_files import SUFFIXES, WorkflowFolder
+
+if TYPE_CHECKING:
+    from torana_server.gateway import Gateway
 
 SECURITY = "Security"
 LOGS = "Logs"
@@ -88,11 +88,29 @@ def serve(
         "log_format": log_format,
     }
     with errors_reported():
-        loaded = load_settings({name: value for name, value in given.items() if value is not None}, config)
-        configure_logging(loaded.settings.log_level, loaded.settings.log_format)
-        served = gateway_named(gateway, loaded) if gateway else Gateway(settings=loaded.settings)
-        folder = workflow_folder(served, loaded.settings.workflows_dir)
-        _serve(served, folder, loaded)
+        _serve(gateway, load_settings({name: value for name, value in given.items() if value is not None}, config))
+
+
+def _serve(target: str, loaded: LoadedSettings) -> None:
+    import uvloop  # noqa: PLC0415 — only a server needs it
+
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    gateway = _gateway(target, loaded)
+    folder = workflow_folder(gateway, loaded.settings.workflows_dir)
+    try:
+        uvloop.run(_served(gateway, folder, loaded))
+    except OSError as error:
+        output.report(f"the server cannot start: {error.strerror or error}")
+        raise typer.Exit(Exit.FAILED) from None
+    output.note("stopped")
+
+
+def _gateway(target: str, loaded: LoadedSettings) -> Gateway:
+    """The one that is named, or one of the settings alone."""
+    from torana_server.cli.modules import gateway_named  # noqa: PLC0415 — needs the next one
+    from torana_server.gateway import Gateway  # noqa: PLC0415 — takes a while, and most commands start no server
+
+    return gateway_named(target, loaded) if target else Gateway(settings=loaded.settings)
 
 
 def workflow_folder(gateway: Gateway, path: Path | None) -> WorkflowFolder | None:
@@ -103,15 +121,6 @@ def workflow_folder(gateway: Gateway, path: Path | None) -> WorkflowFolder | Non
     if not folder.load():
         output.note(f"{path} holds no workflow: no file there ends in {' or '.join(SUFFIXES)}")
     return folder
-
-
-def _serve(gateway: Gateway, folder: WorkflowFolder | None, loaded: LoadedSettings) -> None:
-    try:
-        uvloop.run(_served(gateway, folder, loaded))
-    except OSError as error:
-        output.report(f"the server cannot start: {error.strerror or error}")
-        raise typer.Exit(Exit.FAILED) from None
-    output.note("stopped")
 
 
 async def _served(gateway: Gateway, folder: WorkflowFolder | None, loaded: LoadedSettings) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -35,8 +35,10 @@ from torana_server.cli.view import (
     workflow_heading,
 )
 from torana_server.core.errors import InvalidWorkflowError, Violation
-from torana_server.gateway import Gateway
 from torana_server.workflow import Definition, StepSchema, definition_schema, from_yaml, revision_of, to_form
+
+if TYPE_CHECKING:
+    from torana_server.gateway import Gateway
 
 PIPED_WIDTH = 100
 
@@ -190,9 +192,16 @@ def _checked(file: Path, client: torana.BlockingClient | None) -> Checked:
 
 
 def _check_here(definition: Definition) -> tuple[str, ...]:
-    gateway = Gateway(enable_durability=False)
+    gateway = _gateway()
     gateway.register_workflow(definition.name, definition)
     return gateway.workflows[definition.name].plan.required_resources
+
+
+def _gateway() -> Gateway:
+    """One that knows the step types of this installation and is never started."""
+    from torana_server.gateway import Gateway  # noqa: PLC0415 — takes a while, and most commands start no server
+
+    return Gateway(enable_durability=False)
 
 
 def _check_on_server(definition: Definition, client: torana.BlockingClient) -> tuple[str, ...]:
@@ -233,7 +242,7 @@ def schema(
 
     No server is needed unless --server-side asks one.
     """
-    found = _schema_of_server(connection) if server_side else Gateway(enable_durability=False).workflow_schema()
+    found = _schema_of_server(connection) if server_side else _gateway().workflow_schema()
     output.whole(found, output_format)
 
 

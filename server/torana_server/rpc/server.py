@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from torana_server.core import logs
-from torana_server.core.errors import InvalidRequestError, Violation
 from torana_server.rpc import reflection
 from torana_server.rpc.calls import Authenticator, Everybody
 from torana_server.rpc.interceptors import CallInterceptor, Tally
@@ -55,7 +55,7 @@ class GrpcServer:
         return self._port
 
     async def start(self) -> tuple[str, int]:
-        """Serves; returns host and port, or `unix:PATH` and 1. Raises InvalidRequestError when it cannot listen."""
+        """Serves; returns host and port, or `unix:PATH` and 1. Raises OSError when it cannot listen."""
         server = grpc.aio.server(interceptors=[self._interceptor], options=self._settings.channel_options())
         server.add_generic_rpc_handlers(self._handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -120,7 +120,5 @@ class GrpcServer:
         try:
             return server.add_insecure_port(address) if tls is None else server.add_secure_port(address, tls)
         except RuntimeError as error:
-            problem = "the address is in use, or is none of this machine's"
-            raise InvalidRequestError(
-                f"the server cannot listen on {address}: {problem}", violations=[Violation("address", problem)]
-            ) from error
+            problem = f"it cannot listen on {address}: the address is in use, or is none of this machine's"
+            raise OSError(errno.EADDRINUSE, problem) from error

