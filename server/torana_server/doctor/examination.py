@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from torana_server.core.errors import InvalidRequestError
-from torana_server.doctor import clock, folder, journal, machine, network, vault
+from torana_server.doctor import clock, database, folder, journal, machine, network, vault
 from torana_server.doctor.findings import Finding, ok, problem
 from torana_server.settings import LoadedSettings
 
@@ -43,5 +43,7 @@ def _of(loaded: LoadedSettings, around: Surroundings) -> Iterator[Finding]:
     if settings.journal == "sqlite" and not closed:
         yield from journal.examine(settings.data_dir, user is not None, around.now())
         yield from vault.examine(settings, user is not None)
+    if settings.on_postgresql:
+        yield from database.examine(settings, around.now)
     yield from network.examine(settings, user is not None, around)
     yield from clock.examine(None if closed else settings.data_dir, around.now())

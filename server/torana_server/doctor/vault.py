@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from torana_server.adapters.sqlite.inspection import VaultReport, inspect_vault
 from torana_server.core.errors import ToranaError, VaultError
@@ -32,7 +33,7 @@ def examine(settings: Settings, in_use: bool) -> Iterator[Finding]:
         yield no_key(report, generated)
         return
     try:
-        keyring = _keyring(settings, generated)
+        keyring = given_keyring(settings) or keyring_from_file(generated)
         if settings.production:
             require_operator_key(keyring)
     except VaultError as error:
@@ -47,10 +48,11 @@ def _is_missing(settings: Settings, generated: Path) -> bool:
     return settings.vault_keys is None and settings.vault_keys_file is None and not generated.exists()
 
 
-def _keyring(settings: Settings, generated: Path) -> Keyring:
+def given_keyring(settings: Settings) -> Keyring | None:
+    """That of the settings. Raises VaultError for one that cannot be read."""
     if settings.vault_keys is not None:
         return keyring_from_text(settings.vault_keys.get_secret_value())
-    return keyring_from_file(settings.vault_keys_file or generated)
+    return keyring_from_file(settings.vault_keys_file) if settings.vault_keys_file is not None else None
 
 
 def _described(settings: Settings, keyring: Keyring, generated: Path) -> str:
@@ -67,7 +69,18 @@ def no_key(report: VaultReport | None, generated: Path) -> Finding:
     return problem("vault key", found, "put the file back from a backup, or give the key by vault_keys_file")
 
 
-def fits(keyring: Keyring, report: VaultReport) -> Finding:
+class Kept(Protocol):
+    """What a vault holds: how many tenant keys each key wraps, and what each key wrapped at its first use."""
+
+    @property
+    def secrets(self) -> int: ...
+    @property
+    def tenant_keys(self) -> Mapping[str, int]: ...
+    @property
+    def canaries(self) -> Mapping[str, bytes]: ...
+
+
+def fits(keyring: Keyring, report: Kept) -> Finding:
     try:
         asyncio.run(check_keyring(keyring, report.tenant_keys, report.canaries))
     except VaultError as error:

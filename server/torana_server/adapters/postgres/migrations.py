@@ -27,7 +27,7 @@ async def migrate(connection: asyncpg.Connection, schema: str) -> None:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", f'"{schema}"'):
             await connection.execute(f'CREATE SCHEMA "{schema}"')  # needs a privilege that the server may lack after
-        version = await _version(connection, schema)
+        version = await version_of(connection, schema)
         if version > VERSION:
             raise UnavailableError(
                 f"the journal has version {version}, this server knows up to {VERSION}; start a server at least as "
@@ -41,7 +41,8 @@ async def migrate(connection: asyncpg.Connection, schema: str) -> None:
         await connection.execute(RAISE_POSITIONS)
 
 
-async def _version(connection: asyncpg.Connection, schema: str) -> int:
+async def version_of(connection: asyncpg.Connection, schema: str) -> int:
+    """0 when the tables are not there."""
     if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f'"{schema}".journal'):
         return 0
     return int(await connection.fetchval("SELECT version FROM journal"))

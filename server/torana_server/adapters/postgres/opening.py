@@ -38,7 +38,7 @@ async def prepare(place: Place, wait_s: float = 0.0) -> Place:
             raise
         except Exception as error:
             if not _may_pass(error) or loop.time() + AGAIN_S > deadline:
-                raise UnavailableError(_why(error, place)) from error
+                raise refusal(error, place) from error
             if loop.time() >= said:
                 _log.warning("waiting for the database at %s: %s", place, reason(error))
                 said = loop.time() + SAY_AGAIN_S
@@ -88,9 +88,11 @@ def _may_pass(error: Exception) -> bool:
     return is_lost(error) or isinstance(error, _PASSING)
 
 
-def _why(error: Exception, place: Place) -> str:
+def refusal(error: Exception, place: Place) -> ToranaError:
     """For operators; never with the password, and not in the driver's words."""
-    return f"the database of the journal at {place} cannot be used: {reason(error)}"
+    if isinstance(error, ToranaError):
+        return error
+    return UnavailableError(f"the database of the journal at {place} cannot be used: {reason(error)}")
 
 
 def reason(error: Exception) -> str:
