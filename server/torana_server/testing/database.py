@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import asyncpg
+
 from torana_server.core.errors import Reason, ResourceError, StepError
 from torana_server.resources.acquisition import Acquisition
 from torana_server.testing.records import FakeRecord, records_of
@@ -109,7 +111,9 @@ class FakeDatabase:
         return Acquisition(lambda: self._take(ACQUIRE_TIMEOUT_S if timeout is None else timeout), self.release)
 
     async def release(self, connection: FakeConnection, *, timeout: float | None = None) -> None:
+        """As asyncpg's: what is still in a transaction is rolled back, and the connection is of no more use."""
         if connection in self._taken:
+            connection.leave()
             self._taken.discard(connection)
             self._free.release()
 
@@ -173,6 +177,13 @@ class FakeConnection:
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
         self._transactions: list[list[Query]] = []
+        self._released = False
+
+    def leave(self) -> None:
+        """Rolls back what is open. Statements raise from now on."""
+        self._released = True
+        while self._transactions:
+            _settle(self._transactions.pop(), "rolled back")
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[FakeRecord]:
         return records_of(await self._run("fetch", query, args))
@@ -206,6 +217,8 @@ class FakeConnection:
         raise AttributeError(f"a FakeConnection has no {name!r}; use a real database to test a step that needs it")
 
     async def _run(self, method: str, sql: str, args: tuple[Any, ...]) -> Any:
+        if self._released:
+            raise asyncpg.InterfaceError(f"cannot call {method}(): the connection has been released back to the pool")
         query = Query(sql, args, method, "open" if self._transactions else "immediate")
         if self._transactions:
             self._transactions[-1].append(query)
@@ -222,14 +235,19 @@ class FakeTransaction:
         self._open.append([])
 
     async def commit(self) -> None:
-        queries = self._open.pop()
+        queries = self._pop("commit")
         if self._open:
             self._open[-1] += queries  # a savepoint: the transaction around it decides
         else:
             _settle(queries, "committed")
 
     async def rollback(self) -> None:
-        _settle(self._open.pop(), "rolled back")
+        _settle(self._pop("rollback"), "rolled back")
+
+    def _pop(self, method: str) -> list[Query]:
+        if not self._open:
+            raise asyncpg.InterfaceError(f"cannot {method}; no transaction is open on this connection")
+        return self._open.pop()
 
     async def __aenter__(self) -> FakeTransaction:
         await self.start()

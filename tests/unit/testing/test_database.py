@@ -145,6 +145,20 @@ async def test_a_savepoint_is_kept_only_with_the_transaction_around_it() -> None
     assert [query.outcome for query in db.queries] == ["rolled back"]
 
 
+async def test_a_connection_that_was_given_back_is_of_no_more_use_and_keeps_nothing() -> None:
+    db = FakeDatabase().answers("insert", None)
+    async with db.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("INSERT INTO orders VALUES (1)")
+    assert db.ran("insert")[0].outcome == "rolled back"
+    with pytest.raises(asyncpg.InterfaceError, match=r"cannot call execute\(\): the connection has been released"):
+        await connection.execute("INSERT INTO orders VALUES (2)")
+    with pytest.raises(asyncpg.InterfaceError, match="cannot commit; no transaction is open"):
+        await transaction.commit()
+    assert len(db.queries) == 1
+
+
 async def test_connections_are_counted_and_a_pool_that_is_used_up_says_so() -> None:
     db = FakeDatabase(size=2)
     async with virtual_time():
