@@ -1,4 +1,4 @@
-"""Imports go down only: testing, cli, app > rpc > adapters > product packages > core. CONTRIBUTING.md has the layers."""
+"""Imports go down only: testing, cli, app > rpc > adapters > product packages > core. See CONTRIBUTING.md."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ async def test_a_unix_socket_is_local(tmp_path) -> None:
 
 async def test_a_second_server_cannot_take_the_port(parts: Parts) -> None:
     settings = RpcSettings(address=f"127.0.0.1:{parts.server.port}")
-    with pytest.raises(OSError, match="cannot listen on 127.0.0.1:.* the address is in use"):
+    with pytest.raises(OSError, match=r"cannot listen on 127.0.0.1:.* the address is in use"):
         await GrpcServer(parts.faces, settings).start()
 
 
