@@ -8,13 +8,14 @@ for every POLL_S as well, in a few cheap statements however much there is to wat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import asyncpg
 
 from torana_server.adapters.postgres import queries
-from torana_server.adapters.postgres.connection import Place
+from torana_server.adapters.postgres.connection import CONNECT_TIMEOUT_S, Place
 from torana_server.adapters.postgres.notices import CHANNEL, Asked, Notice, Released, Written, parsed, payloads
 from torana_server.adapters.postgres.texts import escaped, plain
 from torana_server.core import logs
@@ -42,6 +43,7 @@ class Bus:
         self._outgoing: dict[str, Notice] = {}
         self._work = asyncio.Event()
         self._closing = False
+        self._listening = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._poll_at = 0.0
         self._horizon = 0
@@ -51,8 +53,11 @@ class Bus:
         self._horizon_at = 0.0
         self._horizon_pause_s = HORIZON_S
 
-    def open(self) -> None:
+    async def open(self) -> None:
+        """Returns when it listens, unless that takes long."""
         self._task = asyncio.create_task(self._run(), name="journal notices")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listening.wait(), CONNECT_TIMEOUT_S)
 
     async def close(self) -> None:
         """Says what is still to be said, if that takes no time."""
@@ -119,6 +124,7 @@ class Bus:
     async def _serve(self, connection: asyncpg.Connection) -> None:
         if not self._place.pooled:
             await connection.add_listener(CHANNEL, self._heard)
+        self._listening.set()
         loop = asyncio.get_running_loop()
         self._poll_at = loop.time()
         while not (self._closing and not self._outgoing):
@@ -132,7 +138,7 @@ class Bus:
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         at = self._poll_at if self._committed <= self._horizon else min(self._poll_at, self._horizon_at)
-        if not self._work.is_set():
+        if not self._work.is_set() and not self._closing:
             timer = loop.call_at(at, self._work.set)
             await self._work.wait()
             timer.cancel()

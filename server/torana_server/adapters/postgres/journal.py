@@ -94,7 +94,7 @@ class PostgresJournal:
         except Exception as error:
             await writer.close()
             raise translated(error) from error
-        bus.open()
+        await bus.open()
         self._opened = _Open(writer, bus, readers)
 
     async def close(self) -> None:

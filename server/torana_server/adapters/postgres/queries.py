@@ -100,10 +100,7 @@ INSERT_DEFINITION: Final = """
 """
 RELEASE: Final = "UPDATE executions SET owner = 0 WHERE key = $1 AND owner = $2 AND fence = $3"
 RELEASE_ALL_BUT: Final = """
-    UPDATE executions AS x SET owner = 0
-    WHERE x.owner = $1 AND x.state <= 3 AND NOT EXISTS (
-        SELECT FROM unnest($2::bigint[]) AS known (key) WHERE known.key = x.key
-    )
+    UPDATE executions SET owner = 0 WHERE owner = $1 AND state <= 3 AND key <> ALL ($2::bigint[])
 """
 
 # Replicas and claims.
@@ -142,33 +139,45 @@ BURY: Final = f"""
         FROM summed
     )
     SELECT owner FROM owners
-    WHERE owner IN (SELECT id FROM gone) OR NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = owner)
+    WHERE owner IS NOT NULL
+        AND (owner IN (SELECT id FROM gone) OR NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = owner))
 """  # noqa: S608 — constants
 """Removes replicas whose lease ran out, and returns who of those that own something is gone. Ids are never used again,
 so who is gone stays gone."""
 LAPSED: Final = "SELECT EXISTS (SELECT FROM replicas WHERE lease_until <= clock_timestamp() AND id <> $1)"
 UNOWNED_REVISIONS: Final = """
-    SELECT DISTINCT revision FROM executions WHERE state <= 3 AND owner = ANY ($1::bigint[])
+    SELECT DISTINCT x.revision FROM unnest($1::bigint[]) AS gone (id)
+    CROSS JOIN LATERAL (SELECT revision FROM executions WHERE state <= 3 AND owner = gone.id) AS x
 """
 TAKE: Final = f"""
     WITH lease AS (
         UPDATE replicas SET written = $2, lease_until = clock_timestamp() + $3::interval
         WHERE id = $1 AND written < $2
         RETURNING id
+    ), oldest AS MATERIALIZED ( -- by an index of each owner; in that of ids history would be read
+        SELECT x.key, x.owner FROM lease, unnest($4::bigint[]) AS gone (id)
+        CROSS JOIN LATERAL (
+            SELECT key, id, owner FROM executions
+            WHERE state <= 3 AND owner = gone.id AND journal_format <= $5 AND revision <> ALL ($6::text[])
+            ORDER BY id LIMIT $7
+        ) AS x
+        ORDER BY x.id LIMIT $7
     ), taken AS (
-        SELECT x.key FROM lease, executions AS x
-        WHERE x.state <= 3 AND x.owner = ANY ($4::bigint[]) AND x.journal_format <= $5
-            AND x.revision <> ALL ($6::text[])
-        ORDER BY x.id LIMIT $7 FOR UPDATE OF x SKIP LOCKED
+        SELECT x.key FROM executions AS x JOIN oldest AS o ON x.key = o.key
+        WHERE x.owner = o.owner AND x.state <= 3
+        FOR UPDATE OF x SKIP LOCKED
     )
     UPDATE executions AS x SET owner = $1, fence = x.fence + 1 FROM taken WHERE x.key = taken.key
     RETURNING x.key, x.fence, {SUMMARY_COLUMNS}
 """  # noqa: S608 — constants
 UNOWNED_OF_TENANT: Final = f"""
-    WITH RECURSIVE {_OWNERS}
-    SELECT x.id, x.revision, x.journal_format FROM owners AS o, executions AS x
-    WHERE NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = o.owner)
-        AND x.state <= 3 AND x.owner = o.owner AND x.tenant = $1
+    WITH RECURSIVE {_OWNERS}, gone AS MATERIALIZED (
+        SELECT owner FROM owners WHERE NOT EXISTS (SELECT FROM replicas AS r WHERE r.id = owner)
+    )
+    SELECT x.id, x.revision, x.journal_format FROM gone CROSS JOIN LATERAL (
+        SELECT id, revision, journal_format FROM executions WHERE state <= 3 AND owner = gone.owner AND tenant = $1
+        OFFSET 0 -- so that nothing is read while nobody is gone
+    ) AS x
 """  # noqa: S608 — constants
 
 # Reading.

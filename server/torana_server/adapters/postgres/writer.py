@@ -50,6 +50,14 @@ GROUP_BYTES_MAX: Final = 8 * MIB
 RECONNECT_S: Final = 0.2
 PATIENCE_S: Final = 3.0
 """How long writes wait for a database that is away before they fail."""
+BY_INDEX: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""Every statement of a writer finds its few rows by an index, whatever PostgreSQL believes of the size of tables; so it
+is planned once."""
 
 _log = logs.logger("journal")
 
@@ -394,6 +402,8 @@ class Writer:
 
     async def _connect(self) -> None:
         options = {**self._place.options(), "command_timeout": self._answer_s}
+        if not self._place.pooled:
+            options["server_settings"] = {**options["server_settings"], **BY_INDEX}
         connection = await asyncpg.connect(**options)
         try:
             if self.replica == 0:
