@@ -62,19 +62,19 @@ def holder_of(folder: Path) -> int | None:
     except OSError:
         return None
     with file:
-        pid = _locker(os.fstat(file.fileno()).st_ino)
-        return pid if pid is not None or not _is_locked(file.fileno()) else 0
+        return _locker(os.fstat(file.fileno()).st_ino) if _is_locked(file.fileno()) else None
 
 
-def _locker(inode: int) -> int | None:
-    """As Linux tells; the numbers are of this process's own namespace, 0 for one of another."""
+def _locker(inode: int) -> int:
+    """As Linux tells; the numbers are of this process's own namespace, 0 for one of another. Another file system may
+    have a locked file of the same number, so this says who has a lock, not whether there is one."""
     if not LOCKS.exists():
-        return None
+        return 0
     for line in LOCKS.read_text("ascii").splitlines():
         fields = line.split()
         if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
             return max(int(fields[4]), 0)
-    return None
+    return 0
 
 
 def _is_locked(descriptor: int) -> bool:
