@@ -22,7 +22,7 @@ from torana_server.core import logs
 from torana_server.core.clock import Clock, SystemClock
 from torana_server.core.errors import InvalidRequestError, UnavailableError, VaultError
 from torana_server.core.ids import new_id
-from torana_server.execution import AdmissionLimits, Engine, Journal, Services
+from torana_server.execution import AdmissionLimits, Engine, Journal, ResourceBinder, Services
 from torana_server.resources import (
     ResourceRegistry,
     ResourceResolver,
@@ -105,7 +105,7 @@ class Application:
         )
         self.watchdog = LoopWatchdog(threshold_s=settings.lag_warning_ms / 1000)
         self.runner = InProcessRunner(self.step_types, self.resources, cancel_grace_s=settings.cancel_grace_s)
-        self.journal = _journal(settings)
+        self.journal = self._journal()
         self.codec = WireCodec()
         self.engine = self._engine()
         self.system = System(
@@ -122,6 +122,13 @@ class Application:
         """Set when the journal failed: the process must stop, so that recovery starts clean."""
         self._failure: Exception | None = None
         self.secrets.attach(self._vault)  # last: a gateway that could not be made leaves the manager to the next
+
+    def _journal(self) -> Journal:
+        return _journal(self.settings)
+
+    def _binder(self) -> ResourceBinder:
+        """Decides what the names of a request stand for."""
+        return self.resources
 
     def _engine(self) -> Engine:
         settings = self.settings
@@ -147,7 +154,7 @@ class Application:
         return Engine(
             services,
             self.workflows,
-            self.resources,
+            self._binder(),
             offers=self.step_types.capabilities,
             limits=limits,
             on_fatal=self._failed,

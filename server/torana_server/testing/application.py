@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from torana_server.access import Principal
 from torana_server.app import Application, Parts
-from torana_server.execution import Engine
+from torana_server.execution import Journal, ResourceBinder
 from torana_server.resources import Binding, SharedName
 from torana_server.settings import Settings
 from torana_server.steps import LoopWatchdog
@@ -34,8 +34,6 @@ class MemoryApplication(Application):
         self.fakes: set[str] = set()
         super().__init__(settings, parts, clock=self._loop_clock)
         self.watchdog = _NoWatchdog()
-        self._bind = self.resources.bind
-        vars(self.resources)["bind"] = self.bind
 
     def bind(
         self,
@@ -47,7 +45,7 @@ class MemoryApplication(Application):
     ) -> dict[str, Binding]:
         """As `Resources.bind`, but fakes come first."""
         meant = {name: SharedName(name) if name in self.fakes else binding for name, binding in requested.items()}
-        return self._bind(principal, meant, required, share_inline=share_inline)
+        return self.resources.bind(principal, meant, required, share_inline=share_inline)
 
     async def open(self) -> None:
         self._loop_clock.attach()
@@ -83,9 +81,11 @@ class MemoryApplication(Application):
 
     # parts
 
-    def _engine(self) -> Engine:
-        self.journal = self._disk.journal
-        return super()._engine()
+    def _journal(self) -> Journal:
+        return self._disk.journal
+
+    def _binder(self) -> ResourceBinder:
+        return self
 
     async def _vault(self) -> tuple[SecretStore, Keyring]:
         return self._disk.secrets, self._disk.keyring
