@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from torana_server.core.errors import Violation
 from torana_server.core.ids import NAME_RULE, is_name
+from torana_server.core.names import did_you_mean
 from torana_server.resources.reference import ResourceReference
 from torana_server.resources.resource_type import ResourceType
 
@@ -67,12 +67,6 @@ def parsed_config(config: Mapping[str, object], resource_type: ResourceType[Any,
     return resource_type.config_model.model_validate(dict(config))
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """`; did you mean 'x'?`, or nothing when no name is near."""
-    found = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
 def _field_problems(reference: ResourceReference) -> Iterator[Violation]:
     for path, name in (("credentials_ref", reference.credentials_ref), ("register_as", reference.register_as)):
         if name and not is_name(name):
@@ -117,7 +111,7 @@ def _model_problems(error: ValidationError, model: type[BaseModel]) -> list[Viol
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1:
         names = sorted(model.model_fields)
-        return f"unknown setting{nearest(str(detail['loc'][0]), names) or '; known are ' + ', '.join(names)}"
+        return f"unknown setting{did_you_mean(str(detail['loc'][0]), names) or '; known are ' + ', '.join(names)}"
     if detail["type"] == "missing":
         return "required"
     return detail["msg"].removeprefix("Value error, ")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torana_server.core.errors import ConflictError, Reason, TypeNotFoundError
 from torana_server.core.ids import NAME_RULE, is_name
-from torana_server.resources.config_rules import nearest
+from torana_server.core.names import did_you_mean
 from torana_server.resources.resolver import Resolve, ResolverType
 from torana_server.resources.resource_type import ResourceType
 from torana_server.resources.types.cache import CacheType
@@ -59,7 +59,7 @@ class ResourceTypes:
         """Raises TypeNotFoundError (RESOURCE_TYPE_NOT_FOUND), which suggests the nearest name."""
         found = self._resolver_type(name) or self._types.get(name)
         if found is None:
-            hint = nearest(name, self.names()) or f"; known are {', '.join(self.names())}"
+            hint = did_you_mean(name, self.names()) or f"; known are {', '.join(self.names())}"
             raise TypeNotFoundError(
                 f"unknown resource type '{name}'{hint}",
                 reason=Reason.RESOURCE_TYPE_NOT_FOUND,
