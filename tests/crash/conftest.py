@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
+import stores
+from integration.conftest import postgres_server, temporary_root
 from servers import ServerProcess, running_server
+
+__all__ = ["postgres_server", "temporary_root"]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with running_server("served.effects", tmp_path / "data") as server:
+def store(request: pytest.FixtureRequest) -> dict[str, object]:
+    return stores.settings(request)
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: dict[str, object]) -> Iterator[ServerProcess]:
+    with running_server("served.effects", tmp_path / "data", **store) as server:
         yield server
 
 

@@ -19,7 +19,6 @@ from served.effects import Act, recorded
 from servers import ServerProcess
 
 HASTY = torana.ReconnectPolicy(initial_s=0.02, max_s=0.2)
-KILLS = 10
 ASYNC_CLIENTS, BLOCKING_CLIENTS = 24, 8
 
 
@@ -57,8 +56,9 @@ class Load:
 
 
 @pytest.mark.slow
-async def test_32_clients_lose_nothing_to_a_server_that_is_killed_ten_times(
-    server: ServerProcess, effects: Path, random_numbers: random.Random
+@pytest.mark.parametrize(("store", "kills"), [("sqlite", 10), ("postgresql", 4)], indirect=["store"])
+async def test_32_clients_lose_nothing_to_a_server_that_is_killed_again_and_again(
+    server: ServerProcess, kills: int, effects: Path, random_numbers: random.Random
 ) -> None:
     load = Load(str(effects))
     loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ async def test_32_clients_lose_nothing_to_a_server_that_is_killed_ten_times(
             for number in range(BLOCKING_CLIENTS)
         ]
         try:
-            for _ in range(KILLS):
+            for _ in range(kills):
                 for _ in range(random_numbers.randrange(5, 300)):
                     await load.finished.acquire()
                 await asyncio.to_thread(server.restart)

@@ -11,6 +11,7 @@ import pytest
 import torana
 from served.effects import CHAIN_STEPS, Act, recorded
 from servers import ServerProcess, gates
+from stores import on_both_stores
 
 HASTY = torana.ReconnectPolicy(initial_s=0.02, max_s=0.2)
 KILLS = 5
@@ -44,6 +45,7 @@ async def killed_while_reading(
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_a_stream_over_a_server_that_is_killed_again_and_again_is_whole_and_steps_that_completed_stay_so(
     server: ServerProcess, effects: Path, random_numbers: random.Random
 ) -> None:
@@ -95,6 +97,7 @@ def assert_restored(journal: list[torana.Event], acts: list[Act]) -> None:
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_what_was_acknowledged_right_before_the_kill_is_there_and_the_rest_is_safe_to_repeat(
     server: ServerProcess, effects: Path
 ) -> None:
@@ -131,6 +134,7 @@ async def test_what_was_acknowledged_right_before_the_kill_is_there_and_the_rest
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_a_pending_retry_survives_the_kill_and_is_not_early(server: ServerProcess, effects: Path) -> None:
     async with torana.Client(server.address, reconnect=HASTY) as client:
         events = []
@@ -145,6 +149,7 @@ async def test_a_pending_retry_survives_the_kill_and_is_not_early(server: Server
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_an_interrupted_step_runs_again_and_its_predecessor_does_not(
     server: ServerProcess, effects: Path
 ) -> None:

@@ -16,6 +16,7 @@ import grpc
 import pytest
 import redis
 
+import stores
 import torana
 from integration.conftest import PostgresDatabase, ValkeyAddress
 from served.etl import BRANCHES
@@ -31,9 +32,9 @@ PEOPLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server("served.etl", tmp_path_factory.mktemp("etl") / "data") as server:
+@pytest.fixture(scope="module", params=stores.STORES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server("served.etl", tmp_path_factory.mktemp("etl") / "data", **stores.settings(request)) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import stores
 import torana
 from integration.proxy import Proxy, proxy_to
 from servers import Gates, ServerProcess, gates, running_server
@@ -26,9 +27,13 @@ HEARTBEAT_S = 1.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server("served.streaming", tmp_path_factory.mktemp("streams") / "data") as server:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("streams") / "data"
+    with running_server("served.streaming", folder, **stores.settings(request)) as server:
         yield server
+
+
+on_both_stores = pytest.mark.parametrize("server", stores.STORES, indirect=True)
 
 
 @pytest.fixture
@@ -97,6 +102,7 @@ async def test_a_client_that_is_cut_50_times_sees_every_event_exactly_once_and_i
     assert told(events) == told(await journal_of(client, events[0].execution))
 
 
+@on_both_stores
 async def test_an_execute_that_is_cut_before_its_first_frame_starts_one_execution(
     server: ServerProcess, client: torana.Client, random_numbers: random.Random
 ) -> None:
@@ -110,6 +116,7 @@ async def test_an_execute_that_is_cut_before_its_first_frame_starts_one_executio
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_every_watcher_sees_the_same_order_however_often_it_reconnects(
     server: ServerProcess, client: torana.Client, random_numbers: random.Random
 ) -> None:
@@ -126,6 +133,7 @@ async def test_every_watcher_sees_the_same_order_however_often_it_reconnects(
     assert [told == expected for told in seen] == [True] * 8
 
 
+@on_both_stores
 async def test_a_watch_starts_right_after_the_sequence_it_names(client: torana.Client) -> None:
     done = await client.execute_workflow("talks", {"count": 3, "size": 1})
     events = await journal_of(client, done.execution_id)
@@ -238,6 +246,7 @@ async def test_a_call_on_a_connection_that_is_left_is_unavailable_and_the_next_o
         assert_whole(await following)
 
 
+@on_both_stores
 async def test_execute_with_a_known_key_attaches_and_streams_from_the_beginning(
     client: torana.Client, doors: Gates
 ) -> None:
@@ -273,6 +282,7 @@ async def until_finished(feed: torana.ExecutionFeed, execution: str) -> torana.E
     raise AssertionError("a feed never ends")
 
 
+@on_both_stores
 async def test_cancel_on_disconnect_cancels_once_nobody_was_attached_for_the_grace(
     client: torana.Client, doors: Gates
 ) -> None:
@@ -370,6 +380,7 @@ def test_a_server_that_is_told_to_stop_as_soon_as_it_serves_drains(tmp_path: Pat
 
 
 @pytest.mark.slow
+@on_both_stores
 async def test_a_feed_resumes_at_its_cursor_in_the_order_of_each_execution(
     server: ServerProcess, client: torana.Client, random_numbers: random.Random
 ) -> None:
