@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 VENV_FLAGS := $(if $(MADE_IN),--clear)
 endif
 
-.PHONY: help demo test lint format proto docs site bench lock clean
+.PHONY: help demo test simulate lint format proto docs site bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is to make
@@ -33,6 +33,11 @@ demo: $(STAMP) ## run the main job on real data, on a real PostgreSQL and Valkey
 
 test: $(STAMP) ## run every test (TESTS=path for some, TEST_WORKERS=n processes)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) $(TESTS)
+
+# Any number of seeds, or one of them again with everything that happened in it.
+SEEDS ?= 2000
+simulate: $(STAMP) ## hold the engine's promises in simulated disasters (SEEDS=100000, SEED=7 to see one)
+	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 lint: $(STAMP) ## check style, types, the proto contract and the Dockerfile
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -80,6 +81,23 @@ def test_an_append_whose_answer_is_lost_is_neither_lost_nor_doubled_nor_unseen(l
             assert [len(world.runner.attempts(name)) for name in "ab"] == [1, 1]
 
     scenario()
+
+
+@simulated
+async def test_a_refusal_that_nobody_waits_for_any_more_is_no_error_of_the_server() -> None:
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    async with World().open() as world:
+        world.workflows.register(flow("a"))
+        world.journal.commit_delay_s = 5.0
+        call = asyncio.ensure_future(world.start("flow"))
+        await asyncio.sleep(1)
+        call.cancel()
+        world.journal.lost_answers = 1
+        await asyncio.sleep(10)
+        del call
+        gc.collect()  # asyncio complains of what nobody looked at when it is gone
+    assert complaints == []
 
 
 @simulated

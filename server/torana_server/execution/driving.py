@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torana_server.core import logs
 from torana_server.core.clock import MICROS_PER_SECOND, idle, seconds
-from torana_server.core.errors import InvalidRequestError, Reason, StaleAppendError, UnavailableError
+from torana_server.core.errors import InvalidRequestError, Reason, StaleAppendError, ToranaError, UnavailableError
 from torana_server.core.ids import new_id
 from torana_server.core.limits import EVENT_BYTES_MAX
 from torana_server.execution.admission import Admission, Place
@@ -109,6 +109,7 @@ class Driving:
         except asyncio.CancelledError:
             if task.cancelled():
                 raise shutting_down() from None
+            task.add_done_callback(_hear_for_nobody)
             raise
         return created
 
@@ -439,6 +440,13 @@ def _log_end(executor: Executor) -> None:
         logger.info("the execution %s: %s", state.status.value.lower(), state.error, extra=fields)
     else:
         logger.debug("the execution ended", extra=fields)
+
+
+def _hear_for_nobody(task: asyncio.Task[Any]) -> None:
+    """The caller has gone, so a refusal interests nobody; a defect still does."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ToranaError):
+        logger.error("an execution whose caller has gone could not be created", exc_info=error)
 
 
 def shutting_down() -> UnavailableError:

@@ -298,6 +298,8 @@ def _by_the_clock(
                 stop.append((name, StopReason.TIMEOUT))
         elif step.phase is StepPhase.WAITING:
             times += [step.next_attempt, _total_deadline(planned, step)]
+    # A set has another order in each process; what is decided has one.
+    stop.sort(key=lambda pair: plan.steps[pair[0]].index)
     return stop, min((at for at in times if at is not None and at > now), default=None)
 
 
