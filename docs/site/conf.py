@@ -32,6 +32,7 @@ NAVIGATION = {
         "/docs/streaming",
         "/docs/resources",
         "/docs/secrets",
+        "/docs/postgresql",
         "/docs/embedding",
         "/docs/testing",
         "/docs/logging",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from integration.conftest import POSTGRES_PASSWORD, PostgresDatabase, PostgresServer, free_port
 from torana_server import Gateway, SecretManager, Settings, StepContext, WorkflowBuilder, WorkflowRequest
@@ -166,6 +167,33 @@ async def test_a_role_without_privileges_is_told_so(postgres_server: PostgresSer
     await asyncio.to_thread(postgres_server.execute, f"ALTER DATABASE {name} OWNER TO postgres")
     with pytest.raises(UnavailableError, match="the user lacks a privilege"):
         await Gateway(settings=settings).start()
+
+
+GRANTS = (
+    "GRANT USAGE ON SCHEMA torana TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA torana TO {role}",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA torana TO {role}",
+)
+
+
+async def test_a_role_that_may_change_rows_and_no_tables_runs_a_server(
+    settings: Settings, postgres: PostgresDatabase, postgres_server: PostgresServer
+) -> None:
+    role = f"app_{postgres.database}"
+    async with Gateway(settings=settings):
+        pass  # by the owner, who makes the tables
+    owner: Any = await asyncpg.connect(postgres.url)
+    await asyncio.to_thread(postgres_server.execute, f"CREATE ROLE {role} LOGIN PASSWORD 'app'")
+    for grant in GRANTS:
+        await owner.execute(grant.format(role=role))
+    await owner.close()
+    change: dict[str, object] = {"journal": f"postgresql://{role}@{postgres.host}:{postgres.port}/{postgres.database}"}
+    change["journal_password"] = SecretStr("app")
+    async with Gateway(settings=settings.model_copy(update=change)) as gateway:
+        gateway.register_workflow("double", doubling())
+        assert await doubled(gateway, 4) == 8
+        await gateway.secret_manager.store_secret("db", {"password": "x"})
+        await gateway.secret_manager.delete_secret("db")
 
 
 async def test_a_start_waits_for_a_database_that_is_not_there_yet(settings: Settings, stopping: PostgresServer) -> None:

@@ -45,5 +45,5 @@ def _of(loaded: LoadedSettings, around: Surroundings) -> Iterator[Finding]:
         yield from vault.examine(settings, user is not None)
     if settings.on_postgresql:
         yield from database.examine(settings, around.now)
-    yield from network.examine(settings, user is not None, around)
+    yield from network.examine(settings, settings.on_postgresql or user is not None, around)
     yield from clock.examine(None if closed else settings.data_dir, around.now())
