@@ -95,20 +95,25 @@ class System:
         except ToranaError as failure:
             error = failure.message
         status = HealthStatus.UNHEALTHY if error else HealthStatus.HEALTHY
-        return self._component("journal", status, time.perf_counter() - began, error)
+        return self._component("journal", status, time.perf_counter() - began, error, self._start)
 
     def _event_loop(self) -> ComponentHealth:
         lag = self._watchdog.stats()
-        return self._component("event_loop", HealthStatus.HEALTHY, lag.lag_ms_max / 1000, "")
+        return self._component("event_loop", HealthStatus.HEALTHY, lag.lag_ms_max / 1000, "", self._start)
 
     def _resource(self, status: ResourceStatus) -> ComponentHealth:
         unhealthy = status.state is ResourceState.UNHEALTHY
         health = HealthStatus.UNHEALTHY if unhealthy else HealthStatus.HEALTHY
-        return self._component(f"{_RESOURCE}{status.name}", health, status.check_latency_s, status.last_error)
+        seen = status.check_time or self._clock.now()
+        return self._component(f"{_RESOURCE}{status.name}", health, status.check_latency_s, status.last_error, seen)
 
-    def _component(self, name: str, status: HealthStatus, latency_s: float | None, error: str) -> ComponentHealth:
-        known = self._since.get(name)
-        since = known[1] if known is not None and known[0] is status else self._clock.now()
+    def _component(
+        self, name: str, status: HealthStatus, latency_s: float | None, error: str, first: Micros
+    ) -> ComponentHealth:
+        """`first` is since when a status that nobody asked for before holds, if it is a good one."""
+        before, since = self._since.get(name, (HealthStatus.HEALTHY, first))
+        if before is not status:
+            since = self._clock.now()
         return ComponentHealth(name=name, status=status, latency_s=latency_s, last_error=error, since=since)
 
 

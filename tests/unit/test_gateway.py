@@ -4,6 +4,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import AsyncMock, patch
@@ -400,7 +401,10 @@ async def test_health_asks_live_resources_by_their_own_checks_now(gateway: Gatew
     gateway.resource_registry.register_factory("a", lambda: state, health_check=is_well)
     gateway.register_workflow("ask", asking("a"))
     assert (await gateway.execute_workflow("ask")).result == {"ask": ["x"]}
+    first_asked = datetime.now(UTC)
     well = await gateway.health_check()
+    for component in ("journal", "event_loop"):
+        assert datetime.fromisoformat(well["components"][component]["since"]) < first_asked, "known since the start"
     state["well"] = False
     unwell = await gateway.health_check()
     assert (well["status"], unwell["status"]) == ("healthy", "degraded")

@@ -6,12 +6,15 @@ import enum
 from typing import Annotated
 
 import typer
-from typer.completion import get_completion_script  # type: ignore[attr-defined] # public, but not marked so
+from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined] # public, but not marked so
 
 from torana_server.cli import output
 
 PROGRAM = "torana"
 VARIABLE = "_TORANA_COMPLETE"
+
+
+completion_init()  # else only the options --install-completion would bring typer's scripts and answers
 
 
 class Shell(enum.StrEnum):

@@ -92,7 +92,7 @@ def connected(command: Callable[Concatenate[Connection, Own], Exit | None]) -> C
     @functools.wraps(command)
     def call(**given: Any) -> None:
         connection = Connection(**{option.name: given.pop(option.name) for option in _OPTIONS})
-        with errors_reported(connection.shown):
+        with errors_reported(connection.shown, connection.address):
             raise typer.Exit(body(connection, **given) or Exit.COMPLETED)
 
     parameters = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*own, *_OPTIONS)]

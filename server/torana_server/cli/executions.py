@@ -83,7 +83,9 @@ def list_(
         str,
         typer.Option("--filter", metavar="FILTER", rich_help_panel=CHOOSING, help="And this, as the API takes it."),
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")] = LIMIT,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=0, help=f"At most so many; 0: all. [{LIMIT}]")
+    ] = None,
     output_format: Output = Format.TABLE,
 ) -> None:
     """List executions, newest first. Every condition given must hold."""
@@ -92,12 +94,13 @@ def list_(
         workflow=workflow, state=state, labels=labels or (), since=since, until=until, raw=filter_text, now=now
     )
     with connection.blocking_client() as client:
-        page_size = min(limit + 1, PAGE_SIZE_MAX) if limit else PAGE_SIZE_MAX
-        found = list(islice(client.list_executions(chosen, page_size=page_size), limit + 1 if limit else None))
-    shown = found[:limit] if limit else found
+        count = LIMIT if limit is None else limit
+        page_size = min(count + 1, PAGE_SIZE_MAX) if count else PAGE_SIZE_MAX
+        found = list(islice(client.list_executions(chosen, page_size=page_size), count + 1 if count else None))
+    shown = found[:count] if count else found
     output.answer_listing([_summary(one) for one in shown], output_format, executions_listing(shown, now))
-    if len(found) > len(shown):
-        output.note(f"only the latest {limit} are shown; --limit 0 shows all")
+    if len(found) > len(shown) and limit is None:
+        output.note(f"only the latest {count} are shown; --limit 0 shows all")
 
 
 def _summary(execution: Execution) -> dict[str, Any]:

@@ -54,17 +54,18 @@ def exit_of(status: str) -> Exit:
 
 
 @contextmanager
-def errors_reported(reach: str = "") -> Iterator[None]:
+def errors_reported(reach: str = "", address: str = "") -> Iterator[None]:
     """Deliberate errors end the command with a message and their code; anything else is a defect and is passed on.
 
-    `reach` is what hints add to a command so that it talks to the same server (`Connection.shown`).
+    `reach` is what hints add to a command so that it talks to the same server (`Connection.shown`), which is at
+    `address`.
     """
     try:
         yield
     except UsageError as error:
         _end(str(error), Exit.USAGE)
     except torana.ToranaError as error:
-        _end(_told(error, reach), _code(error))
+        _end(_told(error, reach, address), _code(error))
     except ServerError as error:
         _end(_refused(error), Exit.USAGE if isinstance(error, RefusedError) else Exit.FAILED)
     except BrokenPipeError:
@@ -100,16 +101,57 @@ def _refused(error: ServerError) -> str:
     return "\n".join([error.message, *told])
 
 
-def _told(error: torana.ToranaError, reach: str) -> str:
+def _told(error: torana.ToranaError, reach: str, address: str) -> str:
+    said = _said(error)
     match error:
         case torana.errors.ConnectionLostError() if error.execution_id and error.last_sequence:
             hint = f"torana watch {error.execution_id} --after {error.last_sequence}{reach}"
-            return f"{error}\nThe execution goes on. Continue with: {hint}"
+            return f"{said}\nThe execution goes on. Continue with: {hint}"
         case torana.errors.UnavailableError() if not error.reason:
-            return f"{error}\nIs a server running there? Start one with `torana serve`, or name another with --address."
+            return unreachable(error.message, address)
         case torana.errors.EventsExpiredError() if error.execution is not None:
-            return f"{error}\nThe execution itself is {error.execution.state}."
+            return f"{said}\nThe execution itself is {error.execution.state}."
         case torana.errors.InternalError() if error.request_id:
-            return f"{error}\nThe server's log has more under request {error.request_id}."
+            return f"{said}\nThe server's log has more under request {error.request_id}."
+        case torana.errors.WorkflowNotFoundError():
+            return f"{said}\nSee `torana workflows list{reach}`; a file is named with its ending, as in etl.yaml."
+        case torana.errors.ResourceNotFoundError():
+            return f"{said}\nSee `torana resources list{reach}`."
+        case torana.errors.SecretNotFoundError():
+            return f"{said}\nSee `torana secrets list{reach}`."
+        case torana.errors.ExecutionNotFoundError():
+            return f"{said}\nSee `torana executions list{reach}`."
         case _:
-            return str(error)
+            return said
+
+
+def _said(error: torana.ToranaError) -> str:
+    """Without the violations that the message itself tells already."""
+    heading = f"{error.message} [{error.reason}]" if error.reason else error.message
+    told = [str(violation) for violation in error.violations if violation.message not in error.message]
+    return "\n".join([heading, *told])
+
+
+_PLAIN_TEXT = "The server there speaks plain text, or something else: try without --tls and https://."
+_TLS = "The server there may want TLS, or a certificate of yours: see --tls, --tls-ca and --tls-cert."
+_NO_TRUST = "Its certificate is not trusted for this address: name its CA with --tls-ca FILE."
+_NOBODY = "Is a server running there? Start one with `torana serve`, or name another with --address."
+_REASONS = (
+    ("WRONG_VERSION_NUMBER", "the TLS handshake failed", _PLAIN_TEXT),
+    ("CERTIFICATE_VERIFY_FAILED", "the TLS handshake failed", _NO_TRUST),
+    ("Hostname Verification Check failed", "the TLS handshake failed", _NO_TRUST),
+    ("CERTIFICATE_REQUIRED", "the server asks for a certificate", "Give yours with --tls-cert and --tls-key."),
+    ("Socket closed", "the connection was closed at once", _TLS),
+    ("Connection refused", "the connection was refused", _NOBODY),
+    ("errors resolving", "the host name is not known", _NOBODY),
+    ("Name or service not known", "the host name is not known", _NOBODY),
+)
+"""What gRPC says, what it means, and what to do."""
+
+
+def unreachable(message: str, address: str) -> str:
+    """What gRPC says of a connection that failed, in words that say what to do."""
+    for sign, meaning, advice in _REASONS:
+        if sign in message:
+            return f"no server can be reached at {address}: {meaning}\n{advice}"
+    return f"{message}\n{_NOBODY}"

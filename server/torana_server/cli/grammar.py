@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from torana_server.cli import output
-from torana_server.cli.connection import PANEL
+from torana_server.cli.connection import PANEL, Connection
 from torana_server.cli.exits import Exit, leave_reader
 
 NAMES = {"help_option_names": ["-h", "--help"]}
@@ -119,10 +119,16 @@ def _report_usage(error: typer.TyperException) -> None:
     nearest = getattr(error, "possibilities", None)
     if nearest:
         said += f". Did you mean {' or '.join(nearest)}?"
+    elif context is not None and context.parent is None and _is_of_connection(said):
+        said += "; it goes after the command, as in `torana health --address …`"
     elif nearest is None:
         said = error.format_message().rstrip(".").replace("Value error, ", "")
     path = context.command_path if context else "torana"
     output.report(f"{said[:1].lower()}{said[1:]}\nSee `{path} --help`.")
+
+
+def _is_of_connection(said: str) -> bool:
+    return any(said.endswith(f" --{name.replace('_', '-')}") for name in Connection.__slots__)
 
 
 def _sections(of: Any, context: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:

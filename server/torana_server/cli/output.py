@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
+from rich.padding import Padding
 from rich.text import Text
 
 from torana_server.cli.view import Listing, listing_table, one_line, tabbed_lines, value_json, yaml_text
@@ -44,12 +45,18 @@ StreamOutput = Annotated[
 """For commands that write one thing after another, without knowing when it ends."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with a code of its own."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
-    return _console(Console(markup=False, emoji=False, highlight=False))
+    return _console(_Console(markup=False, emoji=False, highlight=False))
 
 
 def stderr() -> Console:
-    return _console(Console(stderr=True, markup=False, emoji=False, highlight=False))
+    return _console(_Console(stderr=True, markup=False, emoji=False, highlight=False))
 
 
 def _console(console: Console) -> Console:
@@ -60,12 +67,13 @@ def _console(console: Console) -> Console:
 
 def is_screen(console: Console) -> bool:
     """Whether somebody looks at it and it can draw. FORCE_COLOR gives a pipe colours and leaves it a pipe."""
-    return console.is_terminal and not console.soft_wrap and not console.is_dumb_terminal
+    is_terminal = console.is_terminal and not console.soft_wrap and not console.is_dumb_terminal
+    return is_terminal and _is_unicode(console.encoding)
 
 
 def draws_lines(console: Console) -> bool:
     """Whether boxes and arrows can be drawn; ASCII stands in for them elsewhere."""
-    return is_screen(console) and _is_unicode(console.encoding)
+    return is_screen(console)
 
 
 def answer(value: object, form: Format, drawn: Callable[[Console], None]) -> None:
@@ -120,7 +128,20 @@ def report(message: str) -> None:
     console = stderr()
     console.print(Text.assemble(("error: ", "bold red"), one_line(first)))
     for line in rest:
-        console.print(Text(f"  {one_line(line.strip())}"))
+        print_hanging(Text(f"  {one_line(line.strip())}"), console, indent=4)
+
+
+def print_hanging(line: Text, console: Console, indent: int) -> None:
+    """A line of which what does not fit goes below its beginning, further in."""
+    if console.soft_wrap or console.width <= 2 * indent:
+        console.print(line)
+        return
+    first, *_ = line.wrap(console, console.width)
+    console.print(first)
+    rest = line[len(first.plain) :]
+    rest.plain = rest.plain.strip()
+    if rest.plain:
+        console.print(Padding(rest, (0, 0, 0, indent)))
 
 
 def print_json(lines: list[str], console: Console) -> None:

@@ -22,6 +22,7 @@ from torana_server.cli import (
     watch,
     workflows,
 )
+from torana_server.cli.encodings import fit_encodings
 from torana_server.cli.grammar import NAMES, Group, command
 from torana_server.cli.version import VERSION
 
@@ -31,7 +32,10 @@ SERVING = "Serve"
 
 
 class Root(Group):
-    order = ("run", "watch", "demo", "workflows", "executions", "resources", "secrets", "health", "info", "stats")
+    order = (
+        *("run", "watch", "demo", "workflows", "executions", "resources", "secrets", "health", "info", "stats"),
+        *("serve", "doctor", "config", "completion"),
+    )
 
 
 app = typer.Typer(
@@ -39,7 +43,7 @@ app = typer.Typer(
     cls=Root,
     no_args_is_help=True,
     context_settings=NAMES,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     help="Durable workflows over named, pooled resources, streamed over gRPC.",
     epilog="torana demo              # shows it at work\ntorana run FILE.yaml     # runs a workflow of yours",
@@ -122,7 +126,5 @@ def root(
 
 
 def main() -> None:
-    """A character that the encoding of a stream lacks is escaped, never an error."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nobody has replaced them yet
+    fit_encodings(sys.stdout, sys.stderr)
     app(prog_name=completion.PROGRAM)

@@ -50,6 +50,6 @@ def stats(connection: Connection, *, output_format: Output = Format.TABLE) -> No
         found = client.get_stats()
     listing = Listing(
         heads=(Head("name"), Head("value", right=True)),
-        rows=[(text_cell(name), text_cell(value)) for name, value in found.values.items()],
+        rows=[(text_cell(name), text_cell(value)) for name, value in sorted(found.values.items())],
     )
     output.answer_listing(found, output_format, listing)

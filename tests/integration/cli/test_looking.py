@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+import torana
 from integration.cli.servers import WORKFLOWS, Ran, RunningServer, command
 from torana_server.workflow import from_yaml, revision_of
 
@@ -112,13 +113,21 @@ def test_every_option_narrows_the_list_of_executions(server) -> None:
 
 
 def test_a_list_that_is_cut_says_so_on_standard_error(server) -> None:
-    for _ in range(3):
-        ended(server, "hello", "--label", "batch=cut")
-    cut = on(server, "executions", "list", "-l", "batch=cut", "-n", "2")
-    assert len(cut.stdout.splitlines()) == 2
-    assert "latest 2" in cut.stderr
+    with torana.BlockingClient(server.address) as client:
+        for _ in range(51):
+            client.start_workflow("hello", {"name": "you"}, labels={"batch": "cut"})
+    cut = on(server, "executions", "list", "-l", "batch=cut")
+    assert len(cut.stdout.splitlines()) == 50
+    assert "latest 50" in cut.stderr
     whole = on(server, "executions", "list", "-l", "batch=cut", "-n", "0")
-    assert (len(whole.stdout.splitlines()), whole.stderr) == (3, "")
+    assert (len(whole.stdout.splitlines()), whole.stderr) == (51, "")
+
+
+def test_a_list_that_is_as_short_as_was_asked_says_no_word_more(server) -> None:
+    ended(server, "hello", "--label", "batch=short")
+    ended(server, "hello", "--label", "batch=short")
+    short = on(server, "executions", "list", "-l", "batch=short", "-n", "1")
+    assert (len(short.stdout.splitlines()), short.stderr) == (1, "")
 
 
 def test_an_execution_shows_its_steps_over_time_and_what_went_wrong(server) -> None:
@@ -239,7 +248,7 @@ def test_the_server_tells_what_it_is_and_what_it_counts(server) -> None:
 SHOWN = [
     ("workflows", "list"),
     ("workflows", "show", "hello"),
-    ("executions", "list"),
+    ("executions", "list", "-n", "0"),
     ("secrets", "list"),
     ("resources", "list"),
     ("resources", "types"),

@@ -57,6 +57,7 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
         (("excutions",), "no such command 'excutions'. Did you mean 'executions'?\n  See `torana --help`."),
         (("executions", "shwo", "x"), "Did you mean 'show'?\n  See `torana executions --help`."),
         (("run", "x", "--labl", "a=b"), "no such option: --labl. Did you mean --label?\n  See `torana run --help`."),
+        (("--address", "x:1", "health"), "no such option: --address; it goes after the command"),
         (("run",), "missing argument 'workflow'"),
         (("executions", "list", "--state", "gone"), "'gone' is not one of 'queued', 'running'"),
         (("executions", "list", "-o", "xml"), "'xml' is not one of 'table', 'json', 'yaml'"),
@@ -99,10 +100,11 @@ def test_a_defect_is_told_without_its_traceback_unless_that_is_wanted(monkeypatc
     assert "Traceback" in command("info", TORANA_DEBUG="1").stderr
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly(server) -> None:
+@pytest.mark.parametrize("words", [("workflows", "list"), ("info",), ("run", "fails")], ids=" ".join)
+def test_a_reader_that_leaves_ends_the_command_quietly(server, words: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    arguments = [*TORANA, "workflows", "list", "--address", server.address]
+    arguments = [*TORANA, *words, "--address", server.address]
     ran = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, env=environment(), check=False)
     os.close(writing)
     assert (ran.returncode, ran.stderr) == (141, b"")

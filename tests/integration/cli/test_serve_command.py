@@ -77,11 +77,6 @@ def test_a_workflow_that_does_not_compile_keeps_it_from_starting(tmp_path) -> No
     assert "steps[0].type" in said
 
 
-def test_an_address_in_use_is_refused(tmp_path) -> None:
-    with serving(tmp_path) as server:
-        assert "in use" in refused("--address", server.address, "--data-dir", str(tmp_path / "other"))
-
-
 def test_a_folder_in_use_is_said_with_1(tmp_path) -> None:
     with serving(tmp_path):
         ran = torana("serve", "--address", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))

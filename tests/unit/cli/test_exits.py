@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from torana import errors
-from torana_server.cli.exits import UsageError, errors_reported, exit_of
+from torana_server.cli.exits import UsageError, errors_reported, exit_of, unreachable
 from torana_server.core.errors import InvalidRequestError, StateError
 
 
@@ -72,3 +72,39 @@ def test_a_server_that_is_not_there_is_explained(capsys) -> None:
 def test_a_defect_stays_loud() -> None:
     with pytest.raises(ZeroDivisionError), errors_reported():
         raise ZeroDivisionError
+
+
+def test_what_the_message_tells_already_is_not_told_twice(capsys) -> None:
+    told = errors.ExecutionFinishedError(
+        "x is FAILED already", violations=[errors.Violation("x", "x is FAILED already")]
+    )
+    ended(told)
+    assert capsys.readouterr().err == "error: x is FAILED already\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning", "advice"),
+    [
+        ("ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused", "refused", "torana serve"),
+        ("errors resolving nohost:1: Domain name not found", "not known", "--address"),
+        ("Tls handshake failed: OPENSSL_internal:WRONG_VERSION_NUMBER", "handshake", "without --tls"),
+        ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: self-signed", "handshake", "--tls-ca"),
+        ("last error: UNKNOWN: Socket closed", "closed at once", "--tls-cert"),
+    ],
+)
+def test_a_failed_connection_is_told_without_the_words_of_grpc(said: str, meaning: str, advice: str) -> None:
+    told = unreachable(said, "db:1")
+    assert told.startswith("no server can be reached at db:1: ")
+    assert meaning in told
+    assert advice in told
+    assert said not in told
+
+
+def test_a_failure_of_another_kind_keeps_its_words() -> None:
+    assert unreachable("the server ended the stream: DRAINING", "db:1").startswith("the server ended the stream")
+
+
+def test_a_name_that_is_not_there_says_where_the_names_are(capsys) -> None:
+    with pytest.raises(typer.Exit), errors_reported(" --address db:1"):
+        raise errors.WorkflowNotFoundError("there is no workflow 'x'")
+    assert "See `torana workflows list --address db:1`" in capsys.readouterr().err

@@ -17,6 +17,8 @@ RESULT_LINES_MAX = 40
 TRACEBACK_LINES_MAX = 30
 CAUSES_MAX = 5
 
+_STATES = ("completed", "failed", "cancelled", "skipped")
+"""As a closing line counts them; others follow."""
 _MARKS = {"completed": ("✓", "bold green"), "failed": ("✗", "bold red"), "cancelled": ("■", "bold yellow")}
 
 
@@ -30,7 +32,7 @@ def outcome_lines(view: ExecutionView) -> list[Text]:
     """The closing line, and the error with the lines of the workflow it came from."""
     mark, style = _MARKS[view.state]
     steps = Counter(step.state for step in view.steps.values())
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(steps.items()))
+    counts = ", ".join(f"{steps[state]} {state}" for state in sorted(steps, key=_place))
     closing = Text.assemble(
         (f"{mark} {view.state}", style),
         f" {one_line(view.workflow)}".rstrip(),
@@ -38,6 +40,10 @@ def outcome_lines(view: ExecutionView) -> list[Text]:
         (f" · {counts or 'no steps'} · {plural(view.event_count, 'event')}", "dim"),
     )
     return [closing, *(error_lines(view.error) if view.error else ())]
+
+
+def _place(state: str) -> tuple[int, str]:
+    return (_STATES.index(state) if state in _STATES else len(_STATES), state)
 
 
 def error_lines(error: ExecutionError) -> Iterator[Text]:

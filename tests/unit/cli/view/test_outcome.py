@@ -18,6 +18,15 @@ def test_the_closing_line_says_how_long_it_took_and_what_became_of_the_steps() -
     assert outcome_lines(script.view)[0].plain == "✓ completed etl in 2m 05s · 2 completed, 1 skipped · 5 events"
 
 
+def test_steps_that_completed_are_counted_first() -> None:
+    script = Script()
+    script.add("accepted")
+    script.add("step_cancelled", "a", reason="")
+    script.add("step_completed", "b")
+    script.add("cancelled", at_s=1, reason="")
+    assert "· 1 completed, 1 cancelled ·" in outcome_lines(script.view)[0].plain
+
+
 def test_an_error_comes_with_the_lines_of_the_workflow_and_its_causes() -> None:
     cause = error("refused", type="ConnectionError")
     failure = error(traceback='File "<step etl.divide>", line 4, in divide\n  return 1 / 0\n', cause=cause)
