@@ -15,7 +15,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+import torana
+from integration.cli.servers import torana as command
 from integration.conftest import POSTGRES_PASSWORD, PostgresDatabase, PostgresServer, free_port
+from servers import running_server
 from torana_server import Gateway, SecretManager, Settings, StepContext, WorkflowBuilder, WorkflowRequest
 from torana_server.adapters.postgres.connection import Place
 from torana_server.adapters.postgres.secrets import PostgresSecretStore
@@ -225,6 +228,35 @@ def told(logger: str, text: str, event: asyncio.Event) -> Iterator[None]:
         yield
     finally:
         logging.getLogger(logger).removeHandler(handler)
+
+
+async def test_the_password_is_in_no_output_of_any_process(postgres: PostgresDatabase, tmp_path: Path) -> None:
+    said: list[str] = []
+    with running_server(
+        "served.tiny", tmp_path / "data", journal=postgres.url, vault_keys=KEYS, log_level="DEBUG"
+    ) as server:
+        async with torana.Client(server.address) as client:
+            await client.execute_workflow("tiny", {"number": 1})
+            await killed_connections(postgres)
+            assert (await client.execute_workflow("tiny", {"number": 1})).is_success
+        server.stop()
+        said.append(server.log.read_text())
+    for arguments in (("config", "show"), ("config", "show", "-o", "json"), ("doctor",), ("doctor", "-o", "json")):
+        ran = await asyncio.to_thread(command, *arguments, TORANA_JOURNAL=postgres.url, TORANA_VAULT_KEYS=KEYS)
+        assert postgres.database in ran.stdout
+        said.append(ran.stdout + ran.stderr)
+    nowhere = {"TORANA_JOURNAL": f"{postgres.url}_gone", "TORANA_VAULT_KEYS": KEYS, "TORANA_DEBUG": "1"}
+    refused = await asyncio.to_thread(command, "serve", "--address", "127.0.0.1:0", **nowhere)
+    assert (refused.returncode, "no such database" in refused.stderr) == (1, True)
+    for text in (*said, refused.stdout + refused.stderr):
+        assert postgres.password not in text
+        assert quote(postgres.password, "") not in text
+
+
+async def killed_connections(postgres: PostgresDatabase) -> None:
+    killer: Any = await asyncpg.connect(postgres.url)
+    await killer.execute(KILL)
+    await killer.close()
 
 
 # --- a database that goes away --------------------------------------------------------------------------------------
