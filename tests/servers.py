@@ -69,6 +69,13 @@ class ServerProcess:
         self.kill()
         self.start()
 
+    def pause(self) -> None:
+        """As a machine that stalls: it does nothing until `resume`, and its connections stay open."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._running().send_signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """Asks it to drain and stop; `wait` follows."""
         self._running().send_signal(signal.SIGTERM)
