@@ -171,9 +171,10 @@ class World:
     def add_key(self) -> None:
         """So that the tenant keys must be wrapped anew."""
         file = self.folder / "vault.key"
-        if file.exists():
-            fresh = f"new-{random.randrange(1 << 64):x}:{base64.b64encode(os.urandom(32)).decode()}\n"
-            file.write_text(fresh + file.read_text())
+        keys = file.read_text() if file.exists() else ""
+        if ":" in keys:  # what is there of the file must do as it is
+            fresh = f"new-{random.randrange(1 << 64):x}:{base64.b64encode(os.urandom(32)).decode()}"
+            file.write_text(f"{fresh}\n{keys}")
 
     async def check(self, address: str) -> None:
         """On a server that serves after all."""
