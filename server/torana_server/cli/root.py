@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -127,7 +125,6 @@ def root(
     this.is_debug = debug
 
 
-def ready() -> Callable[[], None]:
-    """The command in `sys.argv`, made and not yet begun."""
+def main() -> None:
     fit_encodings(sys.stdout, sys.stderr)
-    return functools.partial(typer.main.get_command(app), prog_name=completion.PROGRAM)
+    app(prog_name=completion.PROGRAM)
