@@ -65,12 +65,13 @@ class Subscriber(Protocol):
 class Database:
     """Every method is atomic, and what it wrote is durable when it returns."""
 
-    def __init__(self, universe: Universe, history: History, *, fencing: bool = True) -> None:
+    def __init__(self, universe: Universe, history: History) -> None:
         self._universe = universe
         self._history = history
-        self._fencing = fencing
         self.rows: dict[str, Row] = {}
         self.subscribers: list[Subscriber] = []
+        self.bereaved: Callable[[int], None] = lambda replica: None
+        """Told of each replica that something is taken from."""
         self._keys: dict[tuple[str, str, str], str] = {}
         self._leases: dict[int, float] = {}
         self._log: list[PositionedEvent] = []
@@ -130,11 +131,7 @@ class Database:
         row = self.rows.get(execution)
         if row is None or row.ended:
             raise not_owned(execution)
-        if self._fencing and row.owner != replica:
-            raise not_owned(execution)
-        current = row.fence if self._fencing else fence
-        latest = row.summary.latest_sequence
-        check_append(execution, fence=fence, current_fence=current, expected=expected_sequence, latest=latest)
+        self._check(row, replica, expected_sequence, fence)
         if transition is not None:
             before = row.summary
             row.summary = replace(
@@ -144,6 +141,12 @@ class Database:
                 end_time=before.end_time if transition.end_time is None else transition.end_time,
             )
         return self._write(replica, row, events, fence)
+
+    def _check(self, row: Row, replica: int, expected_sequence: int, fence: int) -> None:
+        execution, latest = row.summary.execution, row.summary.latest_sequence
+        if row.owner != replica:
+            raise not_owned(execution)
+        check_append(execution, fence=fence, current_fence=row.fence, expected=expected_sequence, latest=latest)
 
     def _write(self, replica: int, row: Row, events: Sequence[StoredEvent], fence: int) -> Commit:
         execution = row.summary.execution
@@ -184,6 +187,7 @@ class Database:
         for execution in sorted(self._unowned()):
             row = self.rows[execution]
             if len(claims) < limit and not self._why_blocked(row, capabilities):
+                self.bereaved(row.owner)
                 row.owner, row.fence = replica, row.fence + 1
                 self._history.add(Granted(self._universe.now_s, replica, execution, row.fence))
                 claims.append(Claim(row.summary, row.fence))
@@ -228,6 +232,10 @@ class Database:
     def holds(self, execution: str, event: StoredEvent) -> bool:
         row = self.rows.get(execution)
         return row is not None and row.events[event.sequence - 1 : event.sequence] == [event]
+
+    def drives(self, replica: int) -> bool:
+        """Whether it owns something unfinished."""
+        return any(row.owner == replica and not row.ended for row in self.rows.values())
 
     def commanded(self, replica: int) -> list[str]:
         """Executions of this owner that a command waits for."""

@@ -18,6 +18,9 @@ class Faults:
         self._universe = site.universe
         self._chance = site.universe.chance
         self._servers = servers
+        self._asleep: dict[int, Process] = {}
+        """Those that sleep until others have taken what is theirs, by replica."""
+        site.database.bereaved = self._wake
 
     def prepare(self) -> None:
         """Draws the weather and the hour of every fault."""
@@ -34,6 +37,7 @@ class Faults:
             self._crash_at_a_commit,
             self._pause,
             self._pause,
+            self._pause_until_bereaved,
             self._set_clock,
             self._drain,
             self._cut,
@@ -70,6 +74,18 @@ class Faults:
             self._note("pause", process)
             process.machine.paused_until_s = self._universe.now_s + self._chance.choice((0.5, 8.0, 12.0))
 
+    def _pause_until_bereaved(self) -> None:
+        """It wakes at the worst moment: others own what it drives, and may not have written anything yet."""
+        for process in self._victim() if len(self._servers) > 1 else []:
+            self._note("pause", process)
+            process.machine.paused_until_s = TROUBLE_S * 2
+            self._asleep[process.journal.replica] = process
+
+    def _wake(self, replica: int) -> None:
+        process = self._asleep.pop(replica, None)
+        if process is not None:
+            process.machine.paused_until_s = self._universe.now_s + self._chance.random() * 0.01
+
     def _set_clock(self) -> None:
         for process in self._victim():
             self._note("clock set", process)
@@ -102,8 +118,11 @@ class Faults:
         self._site.weather.full_until_s = self._universe.now_s + self._chance.choice((0.3, 2.0))
 
     def _victim(self) -> list[Process]:
-        process = self._chance.choice(self._servers).process
-        return [process] if process is not None and process.ready and process.machine.awake else []
+        """Rather one that drives something."""
+        processes = [server.process for server in self._servers if server.process is not None]
+        able = [process for process in processes if process.ready and process.machine.awake]
+        busy = [process for process in able if self._site.database.drives(process.journal.replica)]
+        return [self._chance.choice(busy or able)] if able else []
 
     def _servers_clock(self, process: Process) -> Clock:
         return next(server.clock for server in self._servers if server.process is process)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
 from simulation.connections import SimulatedJournal
+from simulation.database import Database, Row
 from simulation.scenario import Plant
 from simulation.world import CALLER
+from torana_server.adapters.journal_rules import check_append
 from torana_server.core.errors import ToranaError, UnavailableError
 from torana_server.execution import StoredEvent
 from torana_server.execution.driving import Driving
 from torana_server.execution.executor import Executor
 from torana_server.execution.patience import patiently
-from torana_server.execution.ports import Commit, Transition
+from torana_server.execution.ports import Commit, Created, Summary, Transition
 from torana_server.execution.state import StepPhase
+from torana_server.steps import StepCall
 
 
 class AcknowledgesEarly(SimulatedJournal):
@@ -39,6 +43,29 @@ async def _unheard(write: Any) -> None:
         await write
     except ToranaError:
         return
+
+
+class NoFencing(Database):
+    """Lets anybody write who knows the latest sequence."""
+
+    def _check(self, row: Row, replica: int, expected_sequence: int, fence: int) -> None:
+        latest = row.summary.latest_sequence
+        check_append(row.summary.execution, fence=0, current_fence=0, expected=expected_sequence, latest=latest)
+
+
+class ForgetsKeys(Database):
+    """Creates an execution without a look at what its key started before."""
+
+    def create(self, replica: int, summary: Summary, events: Sequence[StoredEvent]) -> tuple[Created, Commit | None]:
+        self._keys.clear()
+        return super().create(replica, summary, events)
+
+
+class ForgetsCheckpoints(Executor):
+    """Hands no checkpoint to the next attempt."""
+
+    def _call(self, name: str, number: int) -> StepCall:
+        return dataclasses.replace(super()._call(name, number), restored=None)
 
 
 class LosesRetryTimers(Executor):
@@ -85,7 +112,9 @@ class ForgetsFailedCreations(Driving):
 
 PLANTS: Final = {
     "acknowledges before the commit": Plant(journal=AcknowledgesEarly),
-    "has no fencing": Plant(fencing=False),
+    "has no fencing": Plant(database=NoFencing),
+    "forgets keys": Plant(database=ForgetsKeys),
+    "forgets checkpoints": Plant(executor=ForgetsCheckpoints),
     "loses retry timers": Plant(executor=LosesRetryTimers),
     "takes a failed append for not written": Plant(journal=TakesErrorsForNotWritten),
     "takes a failed creation for not written": Plant(driving=ForgetsFailedCreations),

@@ -31,7 +31,7 @@ class Plant:
     """A bug that is put into a run: other classes in the place of the product's, which must be found out."""
 
     journal: type[SimulatedJournal] = SimulatedJournal
-    fencing: bool = True
+    database: type[Database] = Database
     executor: type[Any] | None = None
     driving: type[Any] | None = None
 
@@ -57,7 +57,7 @@ class _Run:
         embedded = chance.random() < 0.25
         self._universe = universe
         self._history = history
-        self._database = Database(universe, history, fencing=plant.fencing)
+        self._database = plant.database(universe, history)
         self._site = Site(
             universe=universe,
             history=history,
@@ -93,7 +93,8 @@ class _Run:
         self._history.defects += [d for m in self._universe.machines for d in m.defects]
 
     def _all_ended(self) -> bool:
-        return not self._clients.at_work and all(row.ended for row in self._database.rows.values())
+        ready = all(server.process is not None and server.process.ready for server in self._servers)
+        return ready and not self._clients.at_work and all(row.ended for row in self._database.rows.values())
 
     def _settles(self, done: Any) -> bool:
         if self._universe.run(done, self._universe.now_s + SETTLED_WITHIN_S):

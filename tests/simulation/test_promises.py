@@ -29,6 +29,8 @@ def test_the_promises_hold_whatever_goes_wrong(first: int) -> None:
 
 FOUND_BY = {
     "acknowledges before the commit": "P1 no event is out before it is durable",
+    "forgets checkpoints": "P4 steps run at least once and are recorded once",
+    "forgets keys": "P6 one key starts one execution",
     "has no fencing": "P7 only the fence holder writes",
     "loses retry timers": "P1 what was accepted is never lost",
     "takes a failed append for not written": "P2 all watchers see one gapless order",
