@@ -20,7 +20,7 @@ from torana_server.adapters.sqlite.secrets import SqliteSecretStore
 from torana_server.adapters.wire import WireCodec
 from torana_server.core import logs
 from torana_server.core.clock import Clock, SystemClock
-from torana_server.core.errors import InvalidRequestError, UnavailableError, VaultError
+from torana_server.core.errors import InvalidRequestError, UnavailableError, VaultError, Violation
 from torana_server.core.ids import new_id
 from torana_server.execution import AdmissionLimits, Engine, Journal, ResourceBinder, Services
 from torana_server.resources import (
@@ -289,6 +289,11 @@ def _resolver(parts: Parts, secrets: SecretManager) -> ResourceResolver:
 
 
 def _journal(settings: Settings) -> Journal:
+    if settings.port_shared and not settings.on_postgresql:
+        raise InvalidRequestError(
+            "servers that share a port need a journal that they share, too",
+            violations=[Violation("journal", "several workers need postgresql://USER@HOST/DATABASE")],
+        )
     if settings.journal == "memory":
         return MemoryJournal()
     if settings.on_postgresql:
@@ -342,6 +347,7 @@ def _rpc_settings(settings: Settings, address: str) -> RpcSettings:
         tls_key=settings.tls_key,
         tls_client_ca=settings.tls_client_ca,
         allow_insecure=settings.allow_insecure,
+        port_shared=settings.port_shared,
         reflection=settings.reflection,
         access_log=settings.access_log,
         message_bytes_max=settings.message_bytes_max,

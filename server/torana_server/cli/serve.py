@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,9 @@ import typer
 
 from torana_server.cli import output
 from torana_server.cli.config import Config
-from torana_server.cli.exits import Exit, errors_reported
+from torana_server.cli.exits import Exit, UsageError, errors_reported
 from torana_server.cli.version import VERSION
+from torana_server.cli.workers import serve_with_workers
 from torana_server.settings import LoadedSettings, Settings, load_settings
 from torana_server.telemetry import configure_logging
 from torana_server.workflow_files import SUFFIXES, WorkflowFolder
@@ -44,6 +46,9 @@ def serve(
         Path | None, typer.Option(file_okay=False, help="Folder of journal and vault. [./torana-data]")
     ] = None,
     journal: Annotated[str | None, typer.Option(help="sqlite, memory or postgresql://USER@HOST/DB. [sqlite]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that share the port and a PostgreSQL journal. [1]")
+    ] = None,
     config: Config = None,
     tls_cert: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, rich_help_panel=SECURITY, help="Certificate (PEM).")
@@ -79,6 +84,7 @@ def serve(
         "address": address,
         "data_dir": data_dir,
         "journal": journal,
+        "workers": workers,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "tls_client_ca": tls_client_ca,
@@ -88,7 +94,25 @@ def serve(
         "log_format": log_format,
     }
     with errors_reported():
-        _serve(gateway, load_settings({name: value for name, value in given.items() if value is not None}, config))
+        _start(gateway, load_settings({name: value for name, value in given.items() if value is not None}, config))
+
+
+def _start(target: str, loaded: LoadedSettings) -> None:
+    if loaded.settings.workers == 1:
+        _serve(target, loaded)
+    else:
+        _serve_with_workers(target, loaded.settings)
+
+
+def _serve_with_workers(target: str, settings: Settings) -> None:
+    if not (target or settings.on_postgresql):
+        raise UsageError("several workers need a journal that they share: give --journal postgresql://USER@HOST/DB")
+    try:
+        code = serve_with_workers(settings, sys.argv[1:])
+    except OSError as error:
+        output.report(f"the workers cannot start: {error.strerror or error}")
+        raise typer.Exit(Exit.FAILED) from None
+    raise typer.Exit(code)
 
 
 def _serve(target: str, loaded: LoadedSettings) -> None:

@@ -27,6 +27,8 @@ class RpcSettings:
     """CA that clients' certificates must come from (PEM). Unset: clients need none."""
     allow_insecure: bool = False
     """Listen without TLS on an address that other machines can reach."""
+    port_shared: bool = False
+    """Other processes may listen on the same port; connections are shared out among them."""
     reflection: bool = True
     """Offer server reflection, v1 and v1alpha."""
     access_log: bool = True
@@ -83,9 +85,9 @@ class RpcSettings:
         return self.message_bytes_max * 9 // 10
 
     def channel_options(self) -> list[tuple[str, int]]:
-        """gRPC's own options. A second server on the same port is refused instead of sharing it silently."""
+        """gRPC's own options. A second server on the same port is refused unless both were told to share it."""
         return [
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(self.port_shared)),
             ("grpc.max_receive_message_length", self.message_bytes_max),
             ("grpc.max_send_message_length", self.message_bytes_max),
             ("grpc.max_metadata_size", self.metadata_bytes_max // 2),

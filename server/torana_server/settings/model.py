@@ -59,6 +59,12 @@ class Settings(BaseModel):
     )
 
     address: str = Field("127.0.0.1:7233", description="host:port or unix:PATH to listen on.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that `torana serve` starts on its port; more than one need PostgreSQL."
+    )
+    port_shared: bool = Field(
+        False, description="Let other servers of this machine listen on the same port; needs PostgreSQL."
+    )
     tls_cert: Path | None = Field(None, description="Certificate chain (PEM). With `tls_key`: the server speaks TLS.")
     tls_key: Path | None = Field(None, description="Private key (PEM).")
     tls_client_ca: Path | None = Field(None, description="CA that clients' certificates must come from (mTLS).")

@@ -83,6 +83,11 @@ def variables() -> Layer:
     return Layer(values, origin, variable)
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """That of this process with these settings, for a process that it starts."""
+    return {**os.environ, **{variable(name): value for name, value in settings.items()}}
+
+
 def variable(setting: str) -> str:
     """The variable of a setting."""
     return f"{PREFIX}{setting.upper()}"
