@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from simulation.virtual_time import simulated
+from simulation.virtual_time import simulate, simulated
 from simulation.world import (
     CALLER,
     ScriptedRunner,
@@ -28,6 +28,21 @@ from torana_server.steps import StepCall, StepEvents
 from torana_server.workflow import RetryPolicy
 
 # Draining
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_server_that_hears_of_something_to_claim_while_it_drains_ends_all_the_same(turns: int) -> None:
+    async def scenario() -> None:
+        async with World().open() as world:
+            await asyncio.sleep(1)
+            world.engine.claimable()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            draining = asyncio.ensure_future(world.engine.drain(1))
+            await asyncio.wait([draining], timeout=60)
+            assert draining.done()
+
+    simulate(scenario())
 
 
 @simulated

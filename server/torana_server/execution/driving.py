@@ -289,7 +289,9 @@ class Driving:
             except Exception:  # a task's boundary: without it no lease would be renewed any more
                 logger.exception("looking for unfinished executions failed; it goes on")
             with idle(), contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), CLAIM_INTERVAL_S)
+                # Not `wait_for`: before Python 3.12 it drops a cancellation that comes together with the event.
+                async with asyncio.timeout(CLAIM_INTERVAL_S):
+                    await self._look_now.wait()
 
     async def _claim_all(self) -> None:
         now = asyncio.get_running_loop().time()
