@@ -33,15 +33,14 @@ async def embedded_server(definition: Definition, settings: Settings, data_dir: 
     """Yields the address. Without `data_dir` journal and vault live in a temporary folder."""
     from torana_server.gateway import Gateway  # noqa: PLC0415 — takes a while, and most commands start no server
 
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-run-")))
         settings = embedded_settings(settings)
         configure_logging(settings.log_level, settings.log_format)
         gateway = Gateway(settings=settings, data_dir=folder)
         gateway.register_workflow(definition.name, definition)
-        async with gateway:
-            port = await gateway.serve("127.0.0.1:0")
-            yield f"127.0.0.1:{port}"
+        stack.push_async_callback(gateway.close)  # also when Ctrl-C comes while it starts: the folder goes after it
+        yield f"127.0.0.1:{await gateway.serve('127.0.0.1:0')}"
 
 
 def embedded_settings(settings: Settings) -> Settings:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -125,6 +127,7 @@ def root(
     this.is_debug = debug
 
 
-def main() -> None:
+def ready() -> Callable[[], None]:
+    """The command in `sys.argv`, made and not yet begun."""
     fit_encodings(sys.stdout, sys.stderr)
-    app(prog_name=completion.PROGRAM)
+    return functools.partial(typer.main.get_command(app), prog_name=completion.PROGRAM)

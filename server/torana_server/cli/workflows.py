@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from torana_server.cli import candidates, output
 from torana_server.cli.connection import Connection, connected
 from torana_server.cli.definitions import definition_of
 from torana_server.cli.embedded import is_workflow_file, read_workflow
-from torana_server.cli.exits import Exit
+from torana_server.cli.exits import Exit, UsageError
 from torana_server.cli.grammar import command, group
 from torana_server.cli.output import Format, Output
 from torana_server.cli.reading import text_of
@@ -36,6 +36,7 @@ from torana_server.cli.view import (
 )
 from torana_server.core.errors import InvalidWorkflowError, Violation
 from torana_server.workflow import Definition, StepSchema, definition_schema, from_yaml, revision_of, to_form
+from torana_server.workflow_files import SUFFIXES
 
 if TYPE_CHECKING:
     from torana_server.gateway import Gateway
@@ -153,7 +154,7 @@ class Checked:
     commands,
     "validate",
     examples=(
-        "torana workflows validate workflows/*.yaml",
+        "torana workflows validate workflows",
         "torana workflows validate etl.yaml --server-side",
         "torana workflows validate etl.yaml -o json | jq '.[].problems'",
     ),
@@ -162,7 +163,9 @@ class Checked:
 def validate(
     connection: Connection,
     *,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Workflows as YAML or JSON; `-`: stdin.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Workflows as YAML or JSON, or a folder of them; `-`: stdin.")
+    ],
     server_side: Annotated[
         bool, typer.Option("--server-side", help="Ask the server, which also knows its own step types and functions.")
     ] = False,
@@ -174,11 +177,23 @@ def validate(
     """
     if server_side:
         with connection.blocking_client() as client:
-            checked = [_checked(file, client) for file in files]
+            checked = [_checked(file, client) for file in _files(files)]
     else:
-        checked = [_checked(file, None) for file in files]
+        checked = [_checked(file, None) for file in _files(files)]
     output.answer(checked, output_format, lambda console: _print_checked(checked, console))
     return Exit.COMPLETED if all(one.valid for one in checked) else Exit.USAGE
+
+
+def _files(given: Sequence[Path]) -> Iterator[Path]:
+    """In place of a folder the files that `torana serve --workflows` would serve of it."""
+    for path in given:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES and one.name[0] != ".")
+        if not inside:
+            raise UsageError(f"{path} holds no workflow: no file there ends in {' or '.join(SUFFIXES)}")
+        yield from inside
 
 
 def _checked(file: Path, client: torana.BlockingClient | None) -> Checked:

@@ -73,6 +73,19 @@ def test_files_are_checked_offline_and_every_problem_is_told_with_its_place(tmp_
     assert all(problem["path"] and problem["message"] for one in checked[1:] for problem in one["problems"])
 
 
+def test_a_folder_is_validated_file_by_file(tmp_path) -> None:
+    empty = command("workflows", "validate", str(tmp_path))
+    assert empty.returncode == 2
+    assert "holds no workflow" in empty.stderr
+    for name in ("b.yml", "a.yaml"):
+        (tmp_path / name).write_text(WORKFLOWS["hello"], "utf-8")
+    (tmp_path / "notes.txt").write_text("no workflow", "utf-8")
+    told = command("workflows", "validate", str(tmp_path))
+    assert [line.split(":")[0] for line in told.stdout.splitlines()] == [
+        f"valid   {tmp_path / name}" for name in ("a.yaml", "b.yml")
+    ]
+
+
 def test_a_file_that_cannot_be_read_is_a_usage_error() -> None:
     told = command("workflows", "validate", "nowhere.yaml")
     assert told.returncode == 2

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from integration.cli.servers import TIMEOUT_S, environment, torana
 
 HEAVY = ("aiohttp", "apsw", "asyncpg", "redis", "torana_server.app", "torana_server.gateway", "uvloop")
 
-INTERRUPTED_WHEN_IMPORTING = """
+IMPORTING = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
 
@@ -21,8 +23,15 @@ class Interrupted(MetaPathFinder):
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupted())
-from torana_server.cli import main
-main()
+"""
+BUILDING = """
+import os, signal, typer.main
+typer.main.get_command = lambda app: os.kill(os.getpid(), signal.SIGINT)
+"""
+COMPLETING = """
+import os, signal, torana_server.cli.root as root
+os.environ["_TORANA_COMPLETE"] = "complete_bash"
+root.ready = lambda: lambda: os.kill(os.getpid(), signal.SIGINT)
 """
 
 
@@ -36,8 +45,9 @@ def test_a_command_that_talks_to_a_server_loads_none() -> None:
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
-def test_ctrl_c_before_a_command_has_begun_ends_it_without_a_word() -> None:
-    ran = python(INTERRUPTED_WHEN_IMPORTING)
+@pytest.mark.parametrize("moment", [IMPORTING, BUILDING, COMPLETING], ids=["importing", "building", "completing"])
+def test_ctrl_c_before_a_command_has_begun_ends_it_without_a_word(moment: str) -> None:
+    ran = python(f"{moment}\nfrom torana_server.cli import main\nmain()")
     assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGINT, "", "")
 
 
