@@ -6,6 +6,8 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Started in the background, tests find SIGINT ignored, and so would the commands that they interrupt."""
+    """Started in the background, tests find signals ignored, and so would the commands that they send them to."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

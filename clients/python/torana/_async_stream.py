@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc.aio
 
-from torana._follow import ExecutionFollower, FeedFollower, Follower, StreamCall
+from torana._follow import FAREWELL_S, ExecutionFollower, FeedFollower, Follower, StreamCall
 from torana._resume import Cut
 from torana._status import error_from_call
 from torana._types import Event, ExecutionResult
@@ -50,6 +50,7 @@ class EventStream(Generic[Followed]):
             if self._events:
                 return self._delivered(self._events.popleft())
             if self._follower.is_finished:
+                await self._take_leave()
                 await self.aclose()
             else:
                 await self._advance()
@@ -121,6 +122,19 @@ class EventStream(Generic[Followed]):
             if task is None or task.cancelling():
                 raise
             raise Cut.RESET.error from None
+
+    async def _take_leave(self) -> None:
+        """The server has said everything but its status. Without it the server counts a call that was cancelled."""
+        task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                if self._messages is not None:
+                    await anext(self._messages, None)
+        except (TimeoutError, grpc.aio.AioRpcError):
+            return
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():
+                raise
 
     def _cancel_call(self) -> None:
         call, self._call, self._messages = self._call, None, None

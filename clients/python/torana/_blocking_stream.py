@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from torana._follow import ExecutionFollower, FeedFollower, Follower, StreamCall
+from torana._follow import FAREWELL_S, ExecutionFollower, FeedFollower, Follower, StreamCall
 from torana._resume import Cut
 from torana._status import error_from_call
 from torana._types import Event, ExecutionResult
@@ -49,6 +50,7 @@ class BlockingEventStream(Generic[Followed]):
             if self._events:
                 return self._delivered(self._events.popleft())
             if self._follower.is_finished:
+                self._take_leave()
                 self.close()
             else:
                 self._advance()
@@ -111,6 +113,13 @@ class BlockingEventStream(Generic[Followed]):
             except grpc.RpcError as failure:
                 self._is_silent = is_overdue()
                 raise Cut.SILENT.error if self._is_silent else error_from_call(failure) from failure
+
+    def _take_leave(self) -> None:
+        """The server has said everything but its status. Without it the server counts a call that was cancelled."""
+        call = self._call
+        if call is not None:
+            with self._watchdog.limit(FAREWELL_S, call.cancel), contextlib.suppress(grpc.RpcError):
+                next(call, None)
 
     def _cancel_call(self) -> None:
         call, self._call = self._call, None

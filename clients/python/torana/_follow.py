@@ -28,6 +28,9 @@ from torana.errors import ToranaError
 from torana.v1 import execution_pb2
 from torana.v1 import execution_service_pb2 as service
 
+FAREWELL_S = 1.0
+"""How long a stream that is told whole waits for the status of its call."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamCall:

@@ -57,8 +57,8 @@ def require_extra() -> None:
 
 
 def play(stage: Stage, stack: ExitStack) -> None:
-    stage.title("Airports from PostgreSQL to Valkey, watched from another process")
     folder = stack.enter_context(private_folder())
+    stage.title("Airports from PostgreSQL to Valkey, watched from another process")
     server = stack.enter_context(torana_server(folder / "server"))
     with stage.act("start Valkey and PostgreSQL") as act:
         valkey = stack.enter_context(backends.valkey(folder / "valkey"))
