@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None)  # no test depends on how fast a machine is
+settings.load_profile("tests")
+
 
 def pytest_configure() -> None:
     """Started in the background, tests find signals ignored, and so would the commands that they send them to."""

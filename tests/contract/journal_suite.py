@@ -341,7 +341,7 @@ class JournalSuite(OwnershipSuite):
         loop = asyncio.get_running_loop()
 
         @given(filters)
-        @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
         def agree(where: Filter) -> None:
             listing = journal.summaries(TENANT, where, limit=1_000, before=None)
             found = asyncio.run_coroutine_threadsafe(listing, loop).result()

@@ -114,7 +114,7 @@ def test_every_kind_of_event_is_tried_here() -> None:
 
 @pytest.mark.parametrize("kind", EventKind, ids=lambda kind: kind.name)
 def test_an_event_reads_back_as_it_was(kind: EventKind) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.builds(Event, sequences, micros, st.just("") | names, st.integers(0, 2**31 - 1), BODIES[kind]))
     def round_trip(event: Event) -> None:
         data = CODEC.encode("an execution", event)
@@ -130,7 +130,7 @@ def event_of(body: ev.Body) -> Event:
     return Event(3, Micros(1_767_225_600_123_456), "a", 1, body)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seconds)
 def test_durations_read_back_to_the_microsecond(timeout_s: float) -> None:
     accepted = ev.Accepted(ExecutionRequest(workflow="etl", timeout_s=timeout_s), "r", "acme", "ann")

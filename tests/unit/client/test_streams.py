@@ -158,7 +158,7 @@ async def test_a_cut_connection_loses_nothing(server: ScriptedServer, run: Run) 
     assert sequences(await run.events(server, execute)) == [1, 2, 3, 4]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     losses=st.lists(
         st.builds(

@@ -87,13 +87,12 @@ def same(left: Any, right: Any) -> bool:
     return repr(left) == repr(right)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(values)
 def test_every_storable_value_reads_back_as_it_was(value: object) -> None:
     assert same(value, decode(encode(value)))
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_json_values_need_no_types_and_foreign_clients_see_them_exactly(value: object) -> None:
     payload = encode(value)
@@ -103,7 +102,6 @@ def test_json_values_need_no_types_and_foreign_clients_see_them_exactly(value: o
     assert same(parse(payload.json), value)
 
 
-@settings(deadline=None)
 @given(values)
 def test_what_encode_writes_is_accepted_from_outside_and_is_stable(value: object) -> None:
     payload = encode(value)
@@ -111,14 +109,12 @@ def test_what_encode_writes_is_accepted_from_outside_and_is_stable(value: object
     assert encode(decode(payload)) == payload
 
 
-@settings(deadline=None)
 @given(values)
 def test_plain_decoding_is_what_any_json_reader_sees(value: object) -> None:
     payload = encode(value)
     assert decode_plain(payload) == json.loads(payload.json)
 
 
-@settings(deadline=None)
 @given(values)
 def test_two_decodings_share_nothing(value: object) -> None:
     payload = encode({"value": value})
@@ -376,7 +372,6 @@ def test_the_size_is_that_of_the_utf8_text_and_the_types() -> None:
     assert size_of(Payload('"a"', {"/é": "date"})) == 3 + 3 + 4
 
 
-@settings(deadline=None)
 @given(st.dictionaries(texts, json_values, max_size=5), st.randoms())
 def test_canonical_text_ignores_the_order_of_keys(value: dict[str, object], random: Any) -> None:
     shuffled = list(value.items())

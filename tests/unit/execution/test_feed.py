@@ -376,7 +376,7 @@ async def test_closing_the_feed_and_stopping_a_watch_end_the_waiting_at_once() -
     assert asyncio.get_running_loop().time() == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_watcher_sees_the_same_gapless_order_however_often_it_comes_back(data: st.DataObject) -> None:
     async def watcher(stage: Stage, pauses: list[int]) -> list[int]:

@@ -26,9 +26,7 @@ from torana_server.execution.state import fold
 from torana_server.workflow import Definition, Plan
 from unit.execution.histories import History, definitions, plan_of, random_history
 
-any_history = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+any_history = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @any_history
@@ -172,7 +170,7 @@ def test_every_attempt_that_ran_when_the_server_was_lost_counts_as_interrupted(d
     assert {name: history.current.step(name).interruptions for name in history.plan.order} == interruptions
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(definitions())
 def test_a_draining_server_starts_nothing_and_the_next_one_ends_the_execution(definition: Definition) -> None:
     history = History.started(plan_of(definition))

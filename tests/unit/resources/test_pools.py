@@ -65,7 +65,7 @@ REFERENCES = st.tuples(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=st.lists(REFERENCES, min_size=2, max_size=12))
 async def test_two_leases_meet_only_if_tenant_config_and_secret_are_equal(
     asked: list[tuple[str, str, str, str]],

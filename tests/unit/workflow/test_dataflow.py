@@ -88,7 +88,7 @@ def outcome_of(end: Ended) -> Outcome:
     return Outcome(None, error=encode(end.value)) if end.kind == "failed" else Outcome(None)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(definitions(), objects, st.data())
 def test_every_step_runs_or_is_skipped_with_the_inputs_the_specification_says(
     definition: Definition, parameters: dict[str, Any], data: st.DataObject

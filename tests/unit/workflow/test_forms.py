@@ -29,7 +29,6 @@ from torana_server.workflow import (
 from unit.workflow.definitions import definitions
 
 
-@settings(deadline=None)
 @given(definitions)
 def test_json_reads_back_without_loss(definition: Definition) -> None:
     assert from_json(to_json(definition)) == definition
@@ -37,13 +36,12 @@ def test_json_reads_back_without_loss(definition: Definition) -> None:
     assert from_json(to_form(definition)) == definition
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(definitions)
 def test_yaml_reads_back_without_loss(definition: Definition) -> None:
     assert from_yaml(to_yaml(definition)) == definition
 
 
-@settings(deadline=None)
 @given(definitions)
 def test_a_revision_is_the_same_whatever_form_a_definition_went_through(definition: Definition) -> None:
     revision = revision_of(definition)
@@ -52,7 +50,6 @@ def test_a_revision_is_the_same_whatever_form_a_definition_went_through(definiti
     assert revision_of(from_json(canonical_definition(definition))) == revision
 
 
-@settings(deadline=None)
 @given(definitions)
 def test_what_is_written_fits_the_schema(definition: Definition) -> None:
     jsonschema.Draft202012Validator(json_schema()).validate(to_form(definition))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torana_server.workflow import (
@@ -37,7 +37,6 @@ def graphs(draw: st.DrawFn) -> Definition:
     return Definition(name="w", steps=tuple(steps), connections=tuple(edge(a, b) for a, b in chosen))
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_the_order_puts_sources_first_and_else_keeps_what_was_written(definition: Definition) -> None:
     plan = compile_plan(definition, CATALOG)
@@ -53,7 +52,6 @@ def test_the_order_puts_sources_first_and_else_keeps_what_was_written(definition
     assert [step.index for step in plan.steps.values()] == list(range(len(written)))
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_edges_levels_and_successors_agree(definition: Definition) -> None:
     plan = compile_plan(definition, CATALOG)

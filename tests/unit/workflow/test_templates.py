@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torana_server.core.errors import Reason, StepError
@@ -176,19 +176,16 @@ def escaped(value: Any) -> Any:
     return [escaped(element) for element in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None)
 @given(json_values | st.text(alphabet="${} a"))
 def test_any_value_can_be_written_by_escaping_the_marks(value: object) -> None:
     assert rendered(escaped(value)) == value
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_any_value_passes_through_a_template_unchanged(value: object) -> None:
     assert rendered(["${v}"], TemplateScope(encode({"v": value}))) == [value]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="${}a. \\"))
 def test_any_text_either_renders_or_is_refused(text: str) -> None:
     template, problems = compile_template({"v": text}, "config")
