@@ -90,7 +90,7 @@ class Process:
         self._site = site
         self._server = server
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._draining = False
+        self.draining = False
         self.machine = machine
         self.ready = False
         machine.burned = self._burn
@@ -165,8 +165,8 @@ class Process:
 
     def drain(self, grace_s: float, done: Callable[[], None] | None = None) -> None:
         """Ends in good order, and starts again unless somebody else is `done` with it."""
-        if self.ready and not self._draining:
-            self._draining = True
+        if self.ready and not self.draining:
+            self.draining = True
             self._on_machine(self._drain(grace_s, done))
 
     async def _drain(self, grace_s: float, done: Callable[[], None] | None) -> None:

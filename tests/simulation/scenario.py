@@ -93,8 +93,9 @@ class _Run:
         self._history.defects += [d for m in self._universe.machines for d in m.defects]
 
     def _all_ended(self) -> bool:
-        ready = all(server.process is not None and server.process.ready for server in self._servers)
-        return ready and not self._clients.at_work and all(row.ended for row in self._database.rows.values())
+        processes = [server.process for server in self._servers]
+        settled = all(process is not None and process.ready and not process.draining for process in processes)
+        return settled and not self._clients.at_work and all(row.ended for row in self._database.rows.values())
 
     def _settles(self, done: Any) -> bool:
         if self._universe.run(done, self._universe.now_s + SETTLED_WITHIN_S):
