@@ -8,6 +8,7 @@ SIGHUP reloads, and a second SIGTERM or SIGINT stops at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -95,10 +96,9 @@ class _Workers:
                 await self._pause()
 
     async def _pause(self) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), AGAIN_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                await self._stopping.wait()
 
     def _stop(self) -> None:
         """A worker takes a second signal for an order to stop at once."""

@@ -57,7 +57,8 @@ class Bus:
         """Returns when it listens, unless that takes long."""
         self._task = asyncio.create_task(self._run(), name="journal notices")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._listening.wait(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._listening.wait()
 
     async def close(self) -> None:
         """Says what is still to be said, if that takes no time."""
