@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ steps:
     type: compose
     config: {value: hello}
 """
+TORANA = (sys.executable, "-m", "torana_server.cli")
 HASTY = torana.ReconnectPolicy(initial_s=0.02, max_s=0.2)
 
 
@@ -39,7 +41,7 @@ async def workers(database: str, folder: Path, count: int) -> AsyncIterator[tupl
     """The process that looks after them, and their address."""
     (folder / "greet.yaml").write_text(WORKFLOW)
     process = await asyncio.create_subprocess_exec(
-        "torana",
+        *TORANA,
         *("serve", "--workers", str(count), "--workflows", str(folder), "--address", "127.0.0.1:0"),
         env={**os.environ, "TORANA_JOURNAL": database, "TORANA_VAULT_KEYS": KEYS, "TORANA_LEASE_S": "1"},
         stdout=asyncio.subprocess.PIPE,
@@ -97,7 +99,7 @@ def at_work(family: psutil.Process, address: str) -> list[psutil.Process]:
 )
 async def test_workers_that_could_share_nothing_are_refused(options: tuple[str, ...], said: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        "torana", "serve", "--workers", "2", *options, stderr=asyncio.subprocess.PIPE
+        *TORANA, "serve", "--workers", "2", *options, stderr=asyncio.subprocess.PIPE
     )
     _, errors = await process.communicate()
     assert process.returncode == 2
